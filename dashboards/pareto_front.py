@@ -1,0 +1,250 @@
+"""The front as an interactive page, a picture and a CSV file.
+
+`render` is handed to the tracker by `orchestrator.sweep`; `info` computes, the others only draw.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+
+from orchestrator.front_table import FrontTable
+from trainables.reports import METRICS, Direction
+
+HEAD_COLOURS = {"none": "#7a7f87", "mlp": "#e08214", "monotonic": "#1f6fb4"}
+_OTHER_COLOUR = "#4d4d4d"
+_KIND = "param.head.kind"
+_LABELS = {
+    "knn_accuracy": "5-NN accuracy (validation)",
+    "d_eff": "d_eff (components for 99 % of variance)",
+}
+_LOGARITHMIC = ("d_eff", "d_eff_90", "d_eff_95", "d_eff_999", "encoder_d_eff", "unnormalized_d_eff")
+
+
+class Axis(NamedTuple):
+    """One axis: the metric, its label, whether it is logarithmic, its direction."""
+
+    metric: str
+    label: str
+    logarithmic: bool
+    direction: Direction | None
+
+
+class FrontInfo(NamedTuple):
+    """What is drawn.
+
+    Attributes:
+        x: the axis of the second objective (d_eff); the epoch where there is only one objective.
+        y: the axis of the first objective (accuracy).
+        points: every point with a column `kind` and a column `hover` (HTML).
+        front: the front's points, in order along x.
+        title: the sweep's name.
+    """
+
+    x: Axis
+    y: Axis
+    points: pd.DataFrame
+    front: pd.DataFrame
+    title: str
+
+
+def render(table: FrontTable) -> dict[str, bytes]:
+    """The pages of a sweep: file name to content."""
+    drawn = info(table)
+    return {
+        "pareto_front.html": to_html(drawn).encode(),
+        "pareto_front.png": to_png(drawn),
+        "pareto_front.csv": table.front.drop(columns=["on_front"]).to_csv(index=False).encode(),
+    }
+
+
+def info(table: FrontTable) -> FrontInfo:
+    """Computes everything that the page shows."""
+    names = list(table.objectives)
+    y = _axis(names[0], table)
+    x = _axis(names[1], table) if len(names) > 1 else Axis("epoch", "epoch", False, None)
+    kinds = table.points.get(_KIND, pd.Series("trial", index=table.points.index))
+    points = table.points.assign(
+        kind=kinds.fillna("trial"),
+        hover=[_hover(row, names) for row in table.points.to_dict("records")],
+    )
+    front = points[points["on_front"]].sort_values([x.metric, y.metric], ignore_index=True)
+    return FrontInfo(x, y, points, front, table.title)
+
+
+def _axis(metric: str, table: FrontTable) -> Axis:
+    label = _LABELS.get(metric, METRICS[metric].description if metric in METRICS else metric)
+    return Axis(metric, label, metric in _LOGARITHMIC, table.objectives[metric])
+
+
+def _hover(row: dict[object, object], objectives: list[str]) -> str:
+    """The point's name, values and configuration, escaped."""
+    lines = [f"<b>{html.escape(str(row['trial']))}</b>, epoch {row['epoch']}"]
+    lines += [f"{name} = {_number(row[name])}" for name in objectives]
+    lines += [
+        f"{html.escape(str(name).removeprefix('param.'))} = {html.escape(_number(value))}"
+        for name, value in row.items()
+        if str(name).startswith("param.") and not pd.isna(value)  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType, reportCallIssue]
+    ]
+    if row.get("run_id"):
+        lines.append(f"run {html.escape(str(row['run_id']))}")
+    return "<br>".join(lines)
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def plot(drawn: FrontInfo) -> go.Figure:
+    """The interactive figure; readable from 400 px of width."""
+    figure = go.Figure()
+    for kind, points in drawn.points.groupby("kind", sort=True):
+        figure.add_scatter(
+            x=points[drawn.x.metric],
+            y=points[drawn.y.metric],
+            mode="markers",
+            name=html.escape(str(kind)),
+            marker={"size": 6, "color": _colour(str(kind)), "opacity": 0.35},
+            hovertext=points["hover"],
+            hoverinfo="text",
+        )
+    figure.add_scatter(
+        x=drawn.front[drawn.x.metric],
+        y=drawn.front[drawn.y.metric],
+        mode="lines+markers",
+        name="front",
+        line={"color": "#222222", "width": 1.5, "shape": _step(drawn)},
+        marker={
+            "size": 11,
+            "color": [_colour(str(kind)) for kind in drawn.front["kind"]],
+            "line": {"color": "#222222", "width": 1.5},
+        },
+        hovertext=drawn.front["hover"],
+        hoverinfo="text",
+    )
+    figure.update_layout(
+        title={"text": html.escape(drawn.title), "x": 0.02, "font": {"size": 15}},
+        template="plotly_white",
+        margin={"l": 55, "r": 15, "t": 45, "b": 50},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        hoverlabel={"align": "left", "font": {"size": 11}},
+    )
+    figure.update_xaxes(title_text=drawn.x.label, **_log_axis(drawn))
+    figure.update_yaxes(title_text=drawn.y.label)
+    return figure
+
+
+def _log_axis(drawn: FrontInfo) -> dict[str, object]:
+    if not drawn.x.logarithmic:
+        return {}
+    ticks = _log_ticks(drawn)
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def _log_ticks(drawn: FrontInfo) -> list[float]:
+    """1, 2, 5, 10, ... over the points' range."""
+    values = drawn.points[drawn.x.metric]
+    low, high = (values.min(), values.max()) if len(values) else (1.0, 10.0)
+    decades = range(int(np.floor(np.log10(max(low, 1e-12)))), int(np.ceil(np.log10(max(high, 1)))) + 1)
+    ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
+    return [tick for tick in ticks if low / 2 <= tick <= high * 2]
+
+
+def _step(drawn: FrontInfo) -> str:
+    """The border of the dominated region: with x minimised a value holds to the next one's right."""
+    return "vh" if drawn.x.direction == "max" else "hv"
+
+
+def _colour(kind: str) -> str:
+    return HEAD_COLOURS.get(kind, _OTHER_COLOUR)
+
+
+def to_html(drawn: FrontInfo) -> str:
+    """A self-contained page: the figure, and the front as a table with names and ids to copy."""
+    figure = plot(drawn).to_html(full_html=False, include_plotlyjs=True, config={"responsive": True})
+    return _PAGE.format(
+        title=html.escape(drawn.title),
+        num_points=len(drawn.points),
+        num_trials=drawn.points["trial"].nunique(),
+        num_front=len(drawn.front),
+        figure=figure,
+        table=_table(drawn),
+    )
+
+
+def _table(drawn: FrontInfo) -> str:
+    columns = {
+        drawn.y.metric: drawn.y.metric,
+        drawn.x.metric: drawn.x.metric,
+        "kind": "head",
+        "trial": "run",
+        "epoch": "epoch",
+        "run_id": "run id",
+    }
+    present = {column: name for column, name in columns.items() if column in drawn.front}
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in present.values())
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(_number(row[column]))}</td>" for column in present) + "</tr>"
+        for row in drawn.front.to_dict("records")
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 14px/1.4 system-ui, sans-serif; margin: 8px; color: #222; }}
+.figure {{ height: min(70vh, 480px); min-height: 320px; }}
+.figure > div {{ height: 100%; }}
+.scroll {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 12px; }}
+th, td {{ padding: 3px 8px; text-align: left; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+p {{ color: #555; margin: 4px 2px; }}
+</style></head><body>
+<p>{num_front} points on the front, of {num_points} validated epochs of {num_trials} trials. Lower
+right of a step is dominated. Hover a point for its configuration.</p>
+<div class="figure">{figure}</div>
+<div class="scroll">{table}</div>
+</body></html>
+"""
+
+
+def to_png(drawn: FrontInfo) -> bytes:
+    """The same picture for a README or a chat."""
+    figure = Figure(figsize=(7.2, 4.2), dpi=144, layout="constrained")
+    axes = figure.subplots()
+    for kind, points in drawn.points.groupby("kind", sort=True):
+        axes.scatter(
+            points[drawn.x.metric], points[drawn.y.metric],
+            s=16, alpha=0.3, color=_colour(str(kind)), label=str(kind), linewidths=0,
+        )  # fmt: skip
+    front = drawn.front
+    where = "pre" if _step(drawn) == "vh" else "post"
+    axes.step(front[drawn.x.metric], front[drawn.y.metric], where=where, color="#222222", lw=1.2)
+    axes.scatter(
+        front[drawn.x.metric], front[drawn.y.metric],
+        s=52, zorder=3, color=[_colour(str(kind)) for kind in front["kind"]],
+        edgecolors="#222222", linewidths=1.2, label="front",
+    )  # fmt: skip
+    if drawn.x.logarithmic:
+        axes.set_xscale("log")
+        ticks = _log_ticks(drawn)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+    axes.set_xlabel(drawn.x.label)
+    axes.set_ylabel(drawn.y.label)
+    axes.set_title(drawn.title, loc="left", fontsize=10)
+    axes.grid(alpha=0.25)
+    if len(drawn.points):
+        axes.legend(loc="lower right", fontsize=9)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

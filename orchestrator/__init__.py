@@ -1,0 +1,1 @@
+"""Who runs trials, when to stop, and where it is written."""

@@ -1,0 +1,75 @@
+"""--dry-run: the resolved settings, the first proposals and an estimate of the work. Starts nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.proposals import Proposals
+from orchestrator.search_space import Value, to_trial_config
+from orchestrator.settings import SweepSettings, to_yaml
+from orchestrator.terminal import format_duration
+from trainables.config import NUM_TRAINING_ITEMS, TrialConfig
+
+NUM_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Work:
+    """An upper bound on a sweep's work: every trial trained to its last epoch.
+
+    Attributes:
+        epochs: over all trials, warm-up included.
+        steps: optimizer steps.
+        items: items that pass forward and backward.
+    """
+
+    epochs: int
+    steps: int
+    items: int
+
+
+def estimate(settings: SweepSettings) -> Work:
+    """The work if no trial stops early."""
+    config = settings.trial
+    num_items = NUM_TRAINING_ITEMS[config.dataset]
+    epochs = settings.search.trials * (config.epochs + config.warmup.epochs)
+    return Work(epochs, epochs * -(-num_items // config.batch_size), epochs * num_items)
+
+
+def show(settings: SweepSettings, console: Console) -> None:
+    """Prints what `orchestrator.sweep` would do."""
+    console.print(to_yaml(settings), markup=False, highlight=False)
+    proposals = Proposals(settings)
+    shown = [proposals.ask() for _ in range(min(NUM_SHOWN, settings.search.trials))]
+    console.print(f"the first {len(shown)} of {settings.search.trials} trials", style="bold")
+    console.print(_as_table(shown))
+    work = estimate(settings)
+    step_s = seconds_per_step(to_trial_config(settings.trial, shown[-1][1]))
+    console.print(
+        f"at most {work.epochs:,} epochs, {work.steps:,} steps, {work.items:,} items; "
+        f"a step takes {step_s * 1000:.3g} ms here on one thread, so at most "
+        f"{format_duration(work.steps * step_s)} of training, shared by the trials that run at once",
+        highlight=False,
+    )
+
+
+def _as_table(shown: list[tuple[int, dict[str, Value]]]) -> Table:
+    names = list(dict.fromkeys(name for _, values in shown for name in values))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", *names):
+        table.add_column(name, justify="right")
+    for number, values in shown:
+        cells = [values.get(name, "") for name in names]
+        texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
+        table.add_row(str(number), *texts)
+    return table
+
+
+def seconds_per_step(config: TrialConfig) -> float:
+    """Wall time of one training step of `config` on one thread of this machine, measured."""
+    from trainables.training import time_step
+
+    return time_step(config)

@@ -1,0 +1,114 @@
+"""What happens in a sweep, as values. The ledger stores them; everything else is derived from them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+TrialStatus = Literal["completed", "failed", "stopped"]
+SweepStatus = Literal["completed", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class SweepStarted:
+    """The first event.
+
+    Attributes:
+        name: the sweep's name.
+        settings: the resolved YAML, as data.
+        environment: versions, commit, hardware.
+        time: seconds since the epoch, as in every event.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    environment: dict[str, str]
+    time: float
+
+
+@dataclass(frozen=True)
+class TrialProposed:
+    """A configuration was chosen.
+
+    Attributes:
+        trial: the trial's name.
+        number: from 0.
+        parameters: the values drawn, by dotted name; parameters that do not exist are absent.
+        config: the whole configuration of the trial.
+    """
+
+    trial: str
+    number: int
+    parameters: dict[str, Any]
+    config: dict[str, Any]
+    time: float
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """The trial's process took it up."""
+
+    trial: str
+    time: float
+
+
+@dataclass(frozen=True)
+class TrialReported:
+    """An `EpochReport` of a trial, as data."""
+
+    trial: str
+    report: dict[str, Any]
+    time: float
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """The trial's last event.
+
+    Attributes:
+        reason: one sentence; empty where it completed.
+        details: a traceback where there is one.
+    """
+
+    trial: str
+    status: TrialStatus
+    reason: str
+    time: float
+    details: str = ""
+
+
+@dataclass(frozen=True)
+class SweepEnded:
+    """The last event: `reason` says which budget ended the search, or what cut it short."""
+
+    status: SweepStatus
+    reason: str
+    time: float
+
+
+Event = SweepStarted | TrialProposed | TrialStarted | TrialReported | TrialEnded | SweepEnded
+_KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (SweepStarted, TrialProposed, TrialStarted, TrialReported, TrialEnded, SweepEnded)
+}
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """The event as JSON data, with its kind under `event`."""
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def from_dict(data: dict[str, Any]) -> Event:
+    """Inverts `to_dict`.
+
+    Raises:
+        ValueError: the kind is unknown or a field is missing.
+    """
+    fields = dict(data)
+    kind = fields.pop("event", None)
+    if kind not in _KINDS:
+        raise ValueError(f"unknown event {kind!r}")
+    try:
+        return _KINDS[kind](**fields)
+    except TypeError as error:
+        raise ValueError(f"{kind}: {error}") from None

@@ -1,0 +1,63 @@
+"""The sweep's points as a table: what pages are drawn from and what `pareto_front.csv` holds. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from orchestrator.record import SweepRecord
+from trainables.reports import Direction
+
+
+@dataclass(frozen=True)
+class FrontTable:
+    """Every point of a sweep.
+
+    Attributes:
+        title: the sweep's name.
+        objectives: metric to direction, in the order of the axes.
+        points: one row a (trial, epoch), the front's first, along the first objective. Columns:
+            `trial`, `epoch`, `on_front`, `status`, a column each metric, and `param.NAME` each
+            parameter (missing where it does not exist).
+    """
+
+    title: str
+    objectives: dict[str, Direction]
+    points: pd.DataFrame
+
+    @property
+    def front(self) -> pd.DataFrame:
+        return self.points[self.points["on_front"]]
+
+    def with_run_ids(self, run_ids: Mapping[str, str]) -> FrontTable:
+        """The same table with a column `run_id`."""
+        points = self.points.assign(run_id=self.points["trial"].map(dict(run_ids)))
+        return FrontTable(self.title, self.objectives, points)
+
+
+def front_table(title: str, record: SweepRecord) -> FrontTable:
+    """The table of a sweep as it is now."""
+    front = {(point.trial, point.epoch) for point in record.front}
+    rows = [
+        {
+            "trial": point.trial,
+            "epoch": point.epoch,
+            "on_front": (point.trial, point.epoch) in front,
+            "status": trial.status,
+            **point.metrics,
+            **{f"param.{name}": value for name, value in trial.parameters.items()},
+        }
+        for trial in record.trials.values()
+        for point in trial.points
+    ]
+    columns = ["trial", "epoch", "on_front", "status", *record.objectives]
+    points = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns).astype({"on_front": bool})
+    first = next(iter(record.objectives))
+    points = points.sort_values(
+        ["on_front", first, "trial", "epoch"],
+        ascending=[False, record.objectives[first] == "min", True, True],
+        ignore_index=True,
+    )
+    return FrontTable(title, dict(record.objectives), points)

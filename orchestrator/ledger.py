@@ -1,0 +1,67 @@
+"""The append-only log of a sweep's events: one checksummed JSON line each, on disk before anything
+acts on it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from orchestrator.errors import UserError
+from orchestrator.events import Event, from_dict, to_dict
+
+logger = logging.getLogger(__name__)
+
+
+class Ledger:
+    """An open ledger; `append` returns once the event is on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("ab")
+
+    def append(self, event: Event) -> None:
+        self._file.write(encode(event))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def encode(event: Event) -> bytes:
+    """One line: eight hex digits of the CRC-32 of the JSON text, a space, the JSON text."""
+    text = json.dumps(to_dict(event), separators=(",", ":"), allow_nan=True).encode()
+    return f"{zlib.crc32(text):08x} ".encode() + text + b"\n"
+
+
+def decode(line: bytes) -> Event:
+    """Inverts `encode`.
+
+    Raises:
+        ValueError: the line is torn or altered.
+    """
+    checksum, _, text = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or checksum != f"{zlib.crc32(text):08x}".encode():
+        raise ValueError("its checksum is wrong")
+    return from_dict(json.loads(text))
+
+
+def read_ledger(path: Path) -> Iterator[Event]:
+    """The events of a ledger, in order. A torn last line is dropped with a warning.
+
+    Raises:
+        UserError: a line before the last is damaged.
+    """
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield decode(line)
+        except ValueError as error:
+            if number < len(lines):
+                raise UserError(f"{path}:{number}: the ledger is damaged here: {error}") from None
+            logger.warning("%s:%d: dropped the last line, which was cut short", path, number)

@@ -1,0 +1,41 @@
+"""Every file name of a sweep's folder, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """The folder of one sweep: `STORAGE/NAME`.
+
+    Attributes:
+        root: the folder, absolute, so that workers with other working directories find it.
+    """
+
+    root: Path
+
+    @staticmethod
+    def of(storage: str, name: str) -> SweepPaths:
+        return SweepPaths(Path(storage).expanduser().absolute() / name)
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "ledger.jsonl"
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "sweep.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "sweep.log"
+
+    @property
+    def tune(self) -> Path:
+        """What Ray Tune writes for itself; nothing is read from it."""
+        return self.root / "tune"
+
+    def snapshot(self, trial: str, epoch: int) -> Path:
+        return self.root / "snapshots" / trial / f"epoch-{epoch:04d}"

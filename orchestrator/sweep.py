@@ -1,0 +1,360 @@
+"""python -m orchestrator.sweep SPACE.yaml: one sweep from its file to its front.
+
+The composition root: the only place where Ray, Optuna, MLflow and the pages are put together. Each
+step is a function with a name; heavy libraries are imported in the step that needs them, so that
+`--help` and a validation error answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from orchestrator.environment import describe_environment
+from orchestrator.errors import UserError
+from orchestrator.events import Event, SweepEnded, SweepStarted, SweepStatus, TrialEnded
+from orchestrator.ledger import Ledger
+from orchestrator.paths import SweepPaths
+from orchestrator.record import SweepRecord
+from orchestrator.settings import SweepSettings, load_settings, parse_duration, parse_name, to_yaml
+from orchestrator.tracking_check import check_tracking
+
+if TYPE_CHECKING:
+    from ray import tune
+
+    from orchestrator.budget import SweepStopper
+    from orchestrator.tracking import Tracker
+
+EXIT_CODES: dict[SweepStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
+EXIT_USER_ERROR = 2
+_TRACKING_PATIENCE_S = 60.0
+
+Listener = Callable[[Event, SweepRecord], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    options = _parse(arguments)
+    try:
+        settings = load_settings(options.file, _overrides(options))
+        check_tracking(settings.tracking.uri)
+        name = options.name or time.strftime(f"{settings.name}-%Y%m%d-%H%M%S")
+        paths = SweepPaths.of(settings.storage, name)
+        _require_new(paths)
+        if options.dry_run:
+            from orchestrator.dry_run import show
+
+            show(settings, Console())
+            return 0
+        return run_sweep(settings, name, options.address, Console())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_CODES["interrupted"]
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.sweep",
+        description="Trains the trials of a search space and finds the accuracy-versus-d_eff front.",
+    )
+    parser.add_argument("file", type=Path, help="the search space, such as search_spaces/digits.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="put a value over the file's, such as trial.epochs=5; may be repeated",
+    )
+    parser.add_argument("--trials", type=_positive, metavar="N", help="same as --set search.trials=N")
+    parser.add_argument("--time-budget", type=_duration, metavar="10m", help="stop after so long")
+    parser.add_argument("--name", type=_name, help="the sweep's name; FILE's with the time by default")
+    parser.add_argument("--address", help="join a Ray cluster (auto: the one on this machine)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="validate, show what would run, and start nothing"
+    )
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def _duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _name(text: str) -> str:
+    try:
+        return parse_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    overrides = list(options.overrides)
+    if options.trials:
+        overrides.append(f"search.trials={options.trials}")
+    if options.time_budget:
+        overrides.append(f"search.time_budget={options.time_budget}")
+    return overrides
+
+
+def _require_new(paths: SweepPaths) -> None:
+    """Refuses a name that is taken and a storage that cannot be written, before anything starts."""
+    if paths.root.exists():
+        raise UserError(f"--name: {paths.root} already holds a sweep; choose another name")
+    parent = paths.root.parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise UserError(f"storage: {parent} is not a folder; set storage to one")
+
+
+def run_sweep(settings: SweepSettings, name: str, address: str | None, console: Console) -> int:
+    """Runs a sweep and returns the exit code.
+
+    Raises:
+        UserError: the cluster or the tracking server cannot serve it; nothing was created.
+    """
+    import ray
+
+    from orchestrator.budget import SweepStopper, tidy_interrupts
+    from orchestrator.cluster import connect
+    from orchestrator.resources import concurrent_trials, require_fit
+
+    paths = SweepPaths.of(settings.storage, name)
+    record = SweepRecord(settings.objectives, settings.reference())
+    console.print(f"sweep {name}: {settings.search.trials} trials, starting Ray", highlight=False)
+    try:
+        nodes = connect(address)
+        require_fit(settings.resources, nodes)
+        with _Sweep(settings, name, paths, record, console) as sweep:
+            stopper = SweepStopper(settings.search.time_budget)
+            with tidy_interrupts(stopper):
+                sweep.run(stopper, concurrent_trials(settings.resources, nodes))
+    finally:
+        ray.shutdown()
+    _print_result(sweep, console)
+    assert record.status != "running"
+    return EXIT_CODES[record.status]
+
+
+class _Sweep:
+    """An open sweep: its folder, its ledger, and those who listen to its events."""
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        name: str,
+        paths: SweepPaths,
+        record: SweepRecord,
+        console: Console,
+    ) -> None:
+        from dashboards.pareto_front import render
+        from orchestrator.proposals import Proposals
+        from orchestrator.retention import Retention
+        from orchestrator.search import ProposalListener
+        from orchestrator.terminal import Progress
+        from orchestrator.tracking import Tracker
+
+        self.settings, self.name, self.paths, self.record = settings, name, paths, record
+        environment = describe_environment()
+        _make_folder(settings, paths)
+        _log_to(paths.log)
+        try:
+            self.tracker = _open_tracker(
+                lambda: Tracker(settings, name, paths, environment, render), settings
+            )
+        except BaseException:
+            shutil.rmtree(paths.root, ignore_errors=True)
+            raise
+        self.ledger = Ledger(paths.ledger)
+        self.proposals = Proposals(settings)
+        self.progress = Progress(console, name, settings.search.trials, settings.search.time_budget)
+        self.listeners: list[Listener] = [
+            ProposalListener(self.proposals),
+            Retention(paths, settings.tracking.embeddings),
+            self.tracker,
+            self.progress,
+        ]
+        self.num_unwritten = 0
+        self.emit(
+            SweepStarted(name, settings.model_dump(mode="json"), environment, time.time())
+        )
+
+    def __enter__(self) -> _Sweep:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self.progress.stop()
+        if self.record.status == "running":
+            self._end("interrupted" if kind is KeyboardInterrupt else "failed", str(error or kind))
+        self.num_unwritten = self.tracker.close(_TRACKING_PATIENCE_S)
+        self.ledger.close()
+
+    def emit(self, event: Event) -> None:
+        """Ledger first, then everyone who acts on it."""
+        self.ledger.append(event)
+        self.record.apply(event)
+        for listener in self.listeners:
+            listener(event, self.record)
+
+    def run(self, stopper: SweepStopper, max_concurrent: int) -> None:
+        """Runs the trials on Ray Tune and emits what happens, up to `SweepEnded`."""
+        _tuner(self, stopper, max_concurrent).fit()
+        if stopper.interrupted:
+            self._end("interrupted", stopper.reason)
+        elif not self.record.front:
+            first = next((t for t in self.record.trials.values() if t.status == "failed"), None)
+            cause = f"; first cause: {first.name}: {first.reason}" if first else ""
+            self._end("failed", f"no trial succeeded{cause}")
+        else:
+            self._end("completed", stopper.reason or f"all {self.settings.search.trials} trials ended")
+
+    def _end(self, status: SweepStatus, reason: str) -> None:
+        for trial in list(self.record.trials.values()):
+            if not trial.is_ended:
+                self.emit(TrialEnded(trial.name, "stopped", reason, time.time()))
+        self.emit(SweepEnded(status, reason, time.time()))
+
+
+def _make_folder(settings: SweepSettings, paths: SweepPaths) -> None:
+    try:
+        paths.root.mkdir(parents=True)
+        paths.settings.write_text(to_yaml(settings))
+    except OSError as error:
+        raise UserError(f"storage: cannot write to {paths.root} ({error.strerror})") from None
+
+
+def _open_tracker(make: Callable[[], Tracker], settings: SweepSettings) -> Tracker:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return make()
+    except MlflowException as error:
+        message = str(error).splitlines()[0]
+        raise UserError(f"tracking.uri: {settings.tracking.uri} refuses the sweep ({message})") from error
+
+
+def _log_to(path: Path) -> None:
+    """Sends the log of our own code and the warnings of the libraries to the sweep's log file."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("orchestrator", "trainables", "dashboards", "mlflow", "ray", "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(logging.INFO if name == "orchestrator" else logging.WARNING)
+    logging.captureWarnings(True)
+
+
+def _tuner(sweep: _Sweep, stopper: SweepStopper, max_concurrent: int) -> tune.Tuner:
+    from ray import tune
+
+    from orchestrator.retention import OwnFront
+    from orchestrator.search import ProposalSearcher
+    from orchestrator.tune_events import TuneEvents
+    from trainables.ray_train import NAME_KEY, SnapshotRule, TrialResources, make_trainable
+
+    settings = sweep.settings
+    resources = TrialResources(
+        settings.resources.workers, settings.resources.cpus, settings.resources.gpus
+    )
+    rule = SnapshotRule(
+        folder=sweep.paths.snapshot,
+        is_wanted=OwnFront(settings.objectives),
+        with_embeddings=settings.tracking.embeddings != "none",
+    )
+    return tune.Tuner(
+        make_trainable(resources, rule),
+        tune_config=tune.TuneConfig(
+            search_alg=ProposalSearcher(
+                settings, sweep.record, sweep.proposals, sweep.emit, max_concurrent
+            ),
+            num_samples=settings.search.trials,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: trial.config[NAME_KEY],
+            trial_dirname_creator=lambda trial: trial.config[NAME_KEY],
+        ),
+        run_config=tune.RunConfig(
+            name=sweep.paths.tune.name,
+            storage_path=str(sweep.paths.tune.parent),
+            callbacks=[TuneEvents(sweep.emit, sweep.record, stopper)],
+            stop=stopper,
+            verbose=0,
+        ),
+    )
+
+
+def _print_result(sweep: _Sweep, console: Console) -> None:
+    """The front as a table, why the sweep ended, and the command that opens MLflow on it."""
+    from orchestrator.terminal import format_duration, front_as_table
+
+    record = sweep.record
+    if record.front:
+        console.print(front_as_table(record, record.sorted_front()))
+    assert record.started is not None and record.ended is not None
+    counts = ", ".join(
+        f"{record.count(status)} {status}"
+        for status in ("completed", "stopped", "failed")
+        if record.count(status)
+    )
+    took = format_duration(record.ended - record.started)
+    console.print(
+        f"{record.status} after {took}: {record.reason}. Trials: {counts or 'none'}; "
+        f"front: {len(record.front)} points, hypervolume {record.hypervolume():.4g}",
+        highlight=False, markup=False, style="red" if record.status == "failed" else None,
+    )  # fmt: skip
+    _print_tracking(sweep, console)
+
+
+def _print_tracking(sweep: _Sweep, console: Console) -> None:
+    uri = sweep.settings.tracking.uri
+    if sweep.num_unwritten or sweep.tracker.num_refused:
+        console.print(
+            f"MLflow at {uri} did not take {sweep.num_unwritten + sweep.tracker.num_refused} "
+            f"operations; {sweep.paths.log} says why, {sweep.paths.ledger} holds everything",
+            style="red", markup=False,
+        )  # fmt: skip
+    if uri.startswith("http"):
+        lines = [f"see it in MLflow: {sweep.tracker.url(uri)}"]
+    else:
+        lines = [
+            f"see it in MLflow: {_python()} -m mlflow ui --backend-store-uri {uri}",
+            f"then open          {sweep.tracker.url('http://127.0.0.1:5000')}",
+        ]
+    lines.append(f"folder:            {_relative(sweep.paths.root)}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _python() -> str:
+    """The interpreter as the user would type it."""
+    return str(_relative(Path(sys.executable)))
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""What a sweep shows on the terminal: live progress, the front as a table, how to open MLflow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.events import Event, SweepEnded, TrialEnded
+from orchestrator.record import Point, SweepRecord
+
+_MAX_ROWS = 12
+
+
+class Progress:
+    """The listener that shows how a sweep goes: redrawn in place on a terminal, a line for each
+    ended trial elsewhere.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        sweep: str,
+        num_trials: int,
+        time_budget_s: float | None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._console = console
+        self._sweep = sweep
+        self._num_trials = num_trials
+        self._time_budget_s = time_budget_s
+        self._clock = clock
+        self._record: SweepRecord | None = None
+        self._live = Live(
+            console=console, refresh_per_second=2, get_renderable=self._draw, transient=True
+        )
+
+    def start(self) -> None:
+        if self._console.is_terminal:
+            self._live.start()
+
+    def stop(self) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def __call__(self, event: Event, record: SweepRecord) -> None:
+        self._record = record
+        if isinstance(event, SweepEnded):
+            self.stop()
+        elif isinstance(event, TrialEnded):
+            if event.status == "failed":
+                self._console.print(f"{event.trial} failed: {event.reason}", style="red", markup=False)
+            elif not self._console.is_terminal:
+                self._console.print(self._trial_line(record, event), markup=False, highlight=False)
+
+    def _trial_line(self, record: SweepRecord, event: TrialEnded) -> str:
+        trial = record.trials[event.trial]
+        num_ended = sum(t.is_ended for t in record.trials.values())
+        point = record.representative(trial)
+        values = ", ".join(f"{n} {point.metrics[n]:.4g}" for n in record.objectives) if point else "-"
+        return (
+            f"[{num_ended}/{self._num_trials}] {trial.name} {event.status}: "
+            f"{trial.config['head']['kind']}, {values}"
+        )
+
+    def _draw(self) -> RenderableType:
+        if self._record is None:
+            return Text(f"{self._sweep}: starting Ray ...")
+        record = self._record
+        return Group(
+            Text(progress_line(record, self._sweep, self._num_trials, self._time_budget_s, self._clock())),
+            front_as_table(record, record.sorted_front()[:_MAX_ROWS]),
+        )
+
+
+def progress_line(
+    record: SweepRecord, sweep: str, num_trials: int, time_budget_s: float | None, now: float
+) -> str:
+    """One line: trials done, running, failed, time gone and left."""
+    num_done = record.count("completed", "stopped")
+    parts = [
+        f"{sweep}: {num_done}/{num_trials} trials done",
+        f"{record.count('running', 'pending')} running",
+        f"{record.count('failed')} failed",
+    ]
+    if record.started is not None:
+        parts.append(f"{format_duration(now - record.started)} gone")
+        left = time_left(record, num_trials, time_budget_s, now)
+        parts.append(f"about {format_duration(left)} left" if left is not None else "time left unknown")
+    return ", ".join(parts)
+
+
+def time_left(
+    record: SweepRecord, num_trials: int, time_budget_s: float | None, now: float
+) -> float | None:
+    """Seconds until the last trial ends at the rate so far, or the time budget does; None at first."""
+    num_ended = sum(trial.is_ended for trial in record.trials.values())
+    first_start = min((t.started for t in record.trials.values() if t.started), default=None)
+    estimates = []
+    if num_ended and first_start is not None:
+        estimates.append((now - first_start) / num_ended * (num_trials - num_ended))
+    if time_budget_s is not None and record.started is not None:
+        estimates.append(record.started + time_budget_s - now)
+    return max(0.0, min(estimates)) if estimates else None
+
+
+def format_duration(seconds: float) -> str:
+    """Such as 45 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(max(0.0, seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def front_as_table(record: SweepRecord, points: list[Point]) -> Table:
+    """The front's points with their configurations."""
+    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
+    parameters = _parameters(record, points)
+    for objective, direction in record.objectives.items():
+        table.add_column(f"{objective} ({direction})", justify="right")
+    for name in ("trial", "epoch", *(name.rsplit(".", 1)[-1] for name in parameters)):
+        table.add_column(name, justify="right" if name not in ("trial", "kind") else "left")
+    for point in points:
+        values = record.trials[point.trial].parameters
+        table.add_row(
+            *(_format(point.metrics[name]) for name in record.objectives),
+            point.trial,
+            str(point.epoch),
+            *(_format(values.get(name, "")) for name in parameters),
+        )
+    return table
+
+
+def _parameters(record: SweepRecord, points: list[Point]) -> list[str]:
+    names: dict[str, None] = {}
+    for point in points:
+        names.update(dict.fromkeys(record.trials[point.trial].parameters))
+    return list(names)
+
+
+def _format(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,357 @@
+"""Events to MLflow: one parent run a sweep, one nested child run a trial.
+
+Only the driver talks to MLflow, from one thread with a queue: a slow or dead server delays what is
+seen, never the sweep. What the server refuses for good is logged and left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.mlflow_tags import (
+    MLFLOW_GIT_COMMIT,
+    MLFLOW_PARENT_RUN_ID,
+    MLFLOW_SOURCE_NAME,
+    MLFLOW_SOURCE_TYPE,
+)
+
+from orchestrator.events import Event, SweepEnded, TrialEnded, TrialProposed, TrialReported, TrialStarted
+from orchestrator.front_table import FrontTable, front_table
+from orchestrator.paths import SweepPaths
+from orchestrator.record import SweepRecord, Trial
+from orchestrator.retention import Key, wanted_snapshots
+from orchestrator.settings import SweepSettings
+from trainables.reports import EpochReport
+
+logger = logging.getLogger(__name__)
+
+Render = Callable[[FrontTable], Mapping[str, bytes]]
+"""Draws a table's pages: file name to content."""
+
+EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes MLflow's pages open the experiment as model training instead of as GenAI."""
+_RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "interrupted": "KILLED"}
+_REFUSED_FOR_GOOD = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
+_REFRESH_SECONDS = 10.0
+_MAX_RETRY_SECONDS = 30.0
+
+
+class Tracker:
+    """The listener that writes a sweep to MLflow.
+
+    Raises:
+        mlflow.exceptions.MlflowException: from the constructor only, which makes the parent run.
+    """
+
+    def __init__(
+        self,
+        settings: SweepSettings,
+        sweep: str,
+        paths: SweepPaths,
+        environment: Mapping[str, str],
+        render: Render,
+    ) -> None:
+        self._settings = settings
+        self._sweep = sweep
+        self._paths = paths
+        self._render = render
+        self._client = MlflowClient(tracking_uri=settings.tracking.uri)
+        self._tags = _environment_tags(environment)
+        self.experiment_id = _open_experiment(self._client, settings)
+        self.run_id = self._open_parent()
+        self._run_ids: dict[str, str] = {}
+        self._published: set[Key] = set()
+        self._marks: dict[str, str] = {}
+        self._refreshed = 0.0
+        self._operations = _OperationQueue()
+
+    def __call__(self, event: Event, record: SweepRecord) -> None:
+        match event:
+            case TrialProposed():
+                self._operations.put(lambda: self._create_child(record.trials[event.trial], event.time))
+            case TrialStarted():
+                self._operations.put(lambda: self._tag(event.trial, {"status": "running"}))
+            case TrialReported():
+                report = EpochReport.from_dict(event.report)
+                self._operations.put(lambda: self._log_report(event.trial, report, event.time))
+                self._refresh_if_due(record)
+            case TrialEnded():
+                self._on_trial_ended(event, record)
+                self._refresh_if_due(record)
+            case SweepEnded():
+                self._refresh(record)
+                self._operations.put(lambda: self._close_parent(event))
+            case _:
+                pass
+
+    def close(self, patience_s: float) -> int:
+        """Waits until everything is written, giving up after `patience_s` without progress.
+
+        Returns:
+            The number of operations that were not written.
+        """
+        return self._operations.close(patience_s)
+
+    @property
+    def num_refused(self) -> int:
+        """Operations that the server refused for good; the log has each."""
+        return self._operations.num_refused
+
+    def url(self, host: str) -> str:
+        """The parent run's page on an MLflow server at `host`."""
+        return f"{host.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+
+    def _open_parent(self) -> str:
+        tags = {
+            **self._tags,
+            MLFLOW_SOURCE_NAME: "orchestrator.sweep",
+            MLFLOW_SOURCE_TYPE: "LOCAL",
+            "sweep": self._sweep,
+            "status": "running",
+            "objectives": ", ".join(f"{n} {d}" for n, d in self._settings.objectives.items()),
+        }
+        run = self._client.create_run(self.experiment_id, run_name=self._sweep, tags=tags)
+        run_id = run.info.run_id
+        search = self._settings.search.model_dump()
+        params = [Param(f"search.{key}", str(value)) for key, value in search.items()]
+        self._client.log_batch(run_id, params=params)
+        self._client.log_text(run_id, self._paths.settings.read_text(), "sweep.yaml")
+        return run_id
+
+    def _close_parent(self, event: SweepEnded) -> None:
+        self._client.set_tag(self.run_id, "status", event.status)
+        self._client.set_tag(self.run_id, "reason", event.reason)
+        self._client.set_terminated(self.run_id, _RUN_STATUS[event.status], end_time=_ms(event.time))
+
+    def _create_child(self, trial: Trial, at: float) -> None:
+        tags = {
+            **self._tags,
+            MLFLOW_PARENT_RUN_ID: self.run_id,
+            "sweep": self._sweep,
+            "trial": trial.name,
+            "head.kind": trial.config["head"]["kind"],
+            "status": "pending",
+            "on_front": "false",
+        }
+        run = self._client.create_run(
+            self.experiment_id, start_time=_ms(at), run_name=trial.name, tags=tags
+        )
+        self._run_ids[trial.name] = run.info.run_id
+        params = [Param(name, str(value)) for name, value in trial_params(trial).items()]
+        self._client.log_batch(run.info.run_id, params=params)
+
+    def _log_report(self, trial: str, report: EpochReport, at: float) -> None:
+        metrics = [
+            Metric(name, value, _ms(at), epoch)
+            for epoch, values in {**report.training, report.epoch: report.metrics}.items()
+            for name, value in values.items()
+        ]
+        self._client.log_batch(self._run_ids[trial], metrics=metrics)
+
+    def _on_trial_ended(self, event: TrialEnded, record: SweepRecord) -> None:
+        trial = record.trials[event.trial]
+        self._operations.put(lambda: self._end_child(event))
+        num_ended = sum(t.is_ended for t in record.trials.values())
+        values = {
+            "hypervolume": record.hypervolume(),
+            "front_size": float(len(record.front)),
+            "failed_trials": float(record.count("failed")),
+        }
+        metrics = [Metric(name, value, _ms(event.time), num_ended) for name, value in values.items()]
+        self._operations.put(lambda: self._client.log_batch(self.run_id, metrics=metrics))
+        self._publish_snapshots(record)
+        logger.info("%s %s %s", trial.name, event.status, event.reason)
+
+    def _end_child(self, event: TrialEnded) -> None:
+        self._tag(event.trial, {"status": event.status, "reason": event.reason})
+        run_id = self._run_ids[event.trial]
+        if event.details:
+            self._client.log_text(run_id, event.details, "failure.txt")
+        self._client.set_terminated(run_id, _RUN_STATUS[event.status], end_time=_ms(event.time))
+
+    def _publish_snapshots(self, record: SweepRecord) -> None:
+        """Uploads what ended trials have on the front, removes what has left it."""
+        wanted = {
+            (trial, epoch)
+            for trial, epoch in wanted_snapshots(record, self._settings.tracking.embeddings)
+            if record.trials[trial].is_ended
+        }
+        for key in sorted(wanted - self._published):
+            self._operations.put(lambda key=key: self._upload_snapshot(*key))
+        for key in sorted(self._published - wanted):
+            self._operations.put(lambda key=key: self._remove_snapshot(*key))
+        self._published = wanted
+
+    def _upload_snapshot(self, trial: str, epoch: int) -> None:
+        folder = self._paths.snapshot(trial, epoch)
+        try:
+            self._client.log_artifacts(self._run_ids[trial], str(folder), _snapshot_artifact(epoch))
+        except (OSError, MlflowException):
+            if folder.exists():
+                raise
+            # It left the front while it waited here; its removal is queued behind this.
+            logger.info("snapshot of %s epoch %d left the front before its upload", trial, epoch)
+
+    def _remove_snapshot(self, trial: str, epoch: int) -> None:
+        run = self._client.get_run(self._run_ids[trial])
+        repository = get_artifact_repository(
+            run.info.artifact_uri, tracking_uri=self._settings.tracking.uri
+        )
+        repository.delete_artifacts(_snapshot_artifact(epoch))
+
+    def _refresh_if_due(self, record: SweepRecord) -> None:
+        if time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
+            self._refresh(record)
+
+    def _refresh(self, record: SweepRecord) -> None:
+        """Draws the pages anew and marks the runs of the front's trials."""
+        table = front_table(self._sweep, record)
+        marks = _front_marks(record)
+        left = self._marks.keys() - marks.keys()
+        changed = {trial: epochs for trial, epochs in marks.items() if self._marks.get(trial) != epochs}
+        self._marks = marks
+
+        def operation() -> None:
+            for trial in left:
+                self._tag(trial, {"on_front": "false", "front_epochs": ""})
+            for trial, epochs in changed.items():
+                self._tag(trial, {"on_front": "true", "front_epochs": epochs})
+            self._write_pages(table)
+
+        self._operations.put(operation)
+        self._refreshed = time.monotonic()
+
+    def _write_pages(self, table: FrontTable) -> None:
+        files = self._render(table.with_run_ids(self._run_ids))
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content)
+            self._client.log_artifacts(self.run_id, folder)
+
+    def _tag(self, trial: str, tags: Mapping[str, str]) -> None:
+        run_tags = [RunTag(key, value) for key, value in tags.items()]
+        self._client.log_batch(self._run_ids[trial], tags=run_tags)
+
+
+def _front_marks(record: SweepRecord) -> dict[str, str]:
+    """Each trial on the front with its epochs there, such as "10, 25"."""
+    epochs: dict[str, list[int]] = {}
+    for point in record.front:
+        epochs.setdefault(point.trial, []).append(point.epoch)
+    return {trial: ", ".join(map(str, sorted(values))) for trial, values in epochs.items()}
+
+
+class _OperationQueue:
+    """Runs operations in order on one thread; repeats one that fails for a passing reason."""
+
+    def __init__(self) -> None:
+        self.num_refused = 0
+        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self._closing = threading.Event()
+        self._last_success = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def put(self, operation: Callable[[], object]) -> None:
+        self._queue.put(operation)
+
+    def close(self, patience_s: float) -> int:
+        self._queue.put(None)
+        self._last_success = time.monotonic()
+        while self._thread.is_alive() and time.monotonic() - self._last_success < patience_s:
+            self._thread.join(timeout=0.1)
+        self._closing.set()
+        return 0 if not self._thread.is_alive() else self._queue.qsize() + 1
+
+    def _run(self) -> None:
+        while (operation := self._queue.get()) is not None:
+            self._run_one(operation)
+            if self._closing.is_set():
+                return
+
+    def _run_one(self, operation: Callable[[], object]) -> None:
+        delay_s = 0.5
+        while not self._closing.is_set():
+            try:
+                operation()
+            except Exception as error:  # any backend's error; sorted into passing and final here
+                if is_refused_for_good(error):
+                    self.num_refused += 1
+                    logger.exception("MLflow refused an operation for good; it is left out")
+                    break
+                logger.warning("MLflow does not take an operation, trying again in %.1f s: %s", delay_s, error)
+                self._closing.wait(delay_s)
+                delay_s = min(2 * delay_s, _MAX_RETRY_SECONDS)
+            else:
+                break
+        self._last_success = time.monotonic()
+
+
+def is_refused_for_good(error: Exception) -> bool:
+    """Whether repeating the operation cannot help: the request is wrong, or we have a bug."""
+    if isinstance(error, MlflowException):
+        return error.error_code in _REFUSED_FOR_GOOD
+    return not isinstance(error, (OSError, TimeoutError))
+
+
+def trial_params(trial: Trial) -> dict[str, Any]:
+    """Every setting of the trial by dotted name, without those that have no effect in it."""
+    params = dict(_flatten(trial.config))
+    if trial.config["head"]["kind"] == "none":
+        params = {n: v for n, v in params.items() if n not in ("head.depth", "head.width_ratio")}
+    return params
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    items: list[tuple[str, Any]] = []
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            items += _flatten(value, f"{prefix}{name}.")
+        else:
+            items.append((prefix + name, value))
+    return items
+
+
+def _open_experiment(client: MlflowClient, settings: SweepSettings) -> str:
+    """The experiment's id; a new one keeps its artifacts beside a local database."""
+    experiment: Experiment | None = client.get_experiment_by_name(settings.experiment)
+    if experiment is None:
+        location = artifact_location(settings.tracking.uri, settings.experiment)
+        return client.create_experiment(settings.experiment, location, tags=EXPERIMENT_KIND)
+    for key, value in EXPERIMENT_KIND.items():
+        if experiment.tags.get(key) != value:
+            client.set_experiment_tag(experiment.experiment_id, key, value)
+    return experiment.experiment_id
+
+
+def artifact_location(uri: str, experiment: str) -> str | None:
+    """Beside the database where that is a file; else as the server decides (None)."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    database = Path(uri.removeprefix("sqlite:///")).absolute()
+    return (database.parent / "mlartifacts" / experiment).as_uri()
+
+
+def _environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
+    facts = dict(environment)
+    tags = {MLFLOW_GIT_COMMIT: facts.pop("git_commit")} if "git_commit" in facts else {}
+    return {**tags, **{f"version.{name}": value for name, value in facts.items()}}
+
+
+def _snapshot_artifact(epoch: int) -> str:
+    return f"snapshots/epoch-{epoch:04d}"
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

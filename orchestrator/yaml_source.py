@@ -1,0 +1,155 @@
+"""Reads a YAML file safely and remembers on which line each key stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from orchestrator.errors import UserError
+
+Location = Sequence[str | int]
+
+
+@dataclass
+class YamlSource:
+    """A parsed file with the values that the command line put over it.
+
+    Attributes:
+        path: the file.
+        data: its content; plain mappings, lists and scalars below.
+        overrides: locations that `--set` wrote, with the argument as typed.
+    """
+
+    path: Path
+    data: CommentedMap
+    overrides: dict[tuple[str | int, ...], str] = field(default_factory=dict)
+
+    def where(self, location: Location) -> str:
+        """The place of a key for an error message: `file.yaml:12`, or the `--set` that wrote it."""
+        for end in range(len(location), 0, -1):
+            if (argument := self.overrides.get(tuple(location[:end]))) is not None:
+                return f"--set {argument}"
+        return f"{self.path}:{self._line(location)}"
+
+    def _line(self, location: Location) -> int:
+        node: Any = self.data
+        line = node.lc.line
+        for key in location:
+            if isinstance(node, CommentedMap) and key in node:
+                line = node.lc.key(key)[0] if key in (node.lc.data or {}) else line
+                node = node[key]
+            elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
+                line = node.lc.item(key)[0]
+                node = node[key]
+            else:
+                break
+        return line + 1
+
+    def set(self, argument: str) -> None:
+        """Puts one `key=value` over the file; the value is read as YAML.
+
+        Keys are dotted. A key that itself holds a dot (`search_space.head.kind`) is found by the
+        longest match.
+
+        Raises:
+            UserError: the argument has no `=`, its value is not YAML, or its path leads nowhere.
+        """
+        key, equals, text = argument.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set {argument}: write --set key=value, for example --set trial.epochs=5")
+        try:
+            value = YAML(typ="safe").load(text)
+        except YAMLError as error:
+            raise UserError(f"--set {argument}: the value is not valid YAML ({_brief(error)})") from error
+        node: Any = self.data
+        location: list[str | int] = []
+        parts = key.split(".")
+        while True:
+            name, parts = _longest_key(node, parts)
+            location.append(name)
+            if not parts:
+                break
+            if name not in node or node[name] is None:
+                node[name] = CommentedMap()
+                self.overrides[tuple(location)] = argument
+            node = node[name]
+            if not isinstance(node, CommentedMap):
+                place = ".".join(map(str, location))
+                raise UserError(f"--set {argument}: {place} is {node!r}, not a group of settings")
+        node[location[-1]] = value
+        self.overrides[tuple(location)] = argument
+
+
+def _longest_key(node: Mapping[str, Any], parts: list[str]) -> tuple[str, list[str]]:
+    for end in range(len(parts), 0, -1):
+        name = ".".join(parts[:end])
+        if name in node:
+            return name, parts[end:]
+    if any("." in str(name) for name in node):  # as in search_space, whose keys are dotted names
+        return ".".join(parts), []
+    return parts[0], parts[1:]
+
+
+def read_yaml(path: Path) -> YamlSource:
+    """Reads a YAML mapping.
+
+    Raises:
+        UserError: the file is missing, unreadable, not UTF-8, not YAML, or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file{_similar_files(path)}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file in UTF-8 ({error.reason})") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        # The round-trip loader builds no objects beyond mappings, lists and scalars.
+        data = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{place}: invalid YAML: {_brief(error)}") from None
+    except YAMLError as error:
+        raise UserError(f"{path}: invalid YAML: {_brief(error)}") from None
+    if not isinstance(data, CommentedMap):
+        raise UserError(f"{path}: a search space is a mapping of settings, got {type(data).__name__}")
+    return YamlSource(path, data)
+
+
+def _brief(error: YAMLError) -> str:
+    if isinstance(error, MarkedYAMLError):
+        return " ".join(str(error.problem or error.context).split())
+    return str(error).splitlines()[0]
+
+
+def _similar_files(path: Path) -> str:
+    if not path.parent.is_dir():
+        return ""
+    names = sorted(str(p) for p in path.parent.glob("*.yaml"))
+    return f"; in that folder there are {', '.join(names)}" if names else ""
+
+
+def plain(node: Any) -> Any:
+    """The node without line numbers: dict, list and scalars of Python's own types."""
+    if isinstance(node, Mapping):
+        return {_plain_key(key): plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [plain(value) for value in node]
+    if isinstance(node, bool):
+        return node
+    for kind in (int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _plain_key(key: Any) -> Any:
+    return str(key) if isinstance(key, str) else key

@@ -1,0 +1,150 @@
+"""Exact metrics of an embedding in one pass: one top-20 for 5-NN and every Recall@k, one
+eigendecomposition for d_eff, the reconstruction error and every truncation.
+
+Called by `trainables.training` at each validation. Everything about variance is float64: in float32
+the small reconstruction errors of the paper's Table 3 are noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trainables.reports import NUM_RECALLS, VARIANCE_SHARES
+
+NUM_NEIGHBOURS = 5
+_CHUNK_ROWS = 1024
+_SPECTRUM_CHUNK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The principal components of a set of vectors, in float64.
+
+    Attributes:
+        mean: (dim,)
+        variances: (dim,), falling.
+        components: (dim, dim), one principal direction a column, in the order of `variances`.
+    """
+
+    mean: Float[Tensor, " dim"]
+    variances: Float[Tensor, " dim"]
+    components: Float[Tensor, "dim dim"]
+
+    def num_components(self, share: float) -> int:
+        """The smallest number of components that hold at least `share` of the variance.
+
+        Source: paper, section 4.3 (d_eff with share = 0.99).
+        """
+        total = self.variances.sum()
+        if total <= 0:
+            return 1
+        held = self.variances.cumsum(0) / total
+        return int((held < share).sum().clamp(max=len(held) - 1)) + 1
+
+
+def spectrum(vectors: Float[Tensor, "item dim"]) -> Spectrum:
+    """Principal components from the centred covariance (PROTOCOL 22), float64."""
+    mean = vectors.mean(dim=0, dtype=torch.float64)
+    covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=vectors.device)
+    for chunk in vectors.split(_SPECTRUM_CHUNK_ROWS):
+        centred = chunk.double() - mean
+        covariance.addmm_(centred.T, centred)
+    covariance /= max(len(vectors) - 1, 1)
+    variances, components = torch.linalg.eigh(covariance)
+    return Spectrum(mean, variances.flip(0).clamp(min=0), components.flip(1))
+
+
+def evaluate(
+    gallery: Float[Tensor, "item dim"],
+    gallery_labels: Int[Tensor, " item"],
+    queries: Float[Tensor, "query dim"],
+    query_labels: Int[Tensor, " query"],
+) -> dict[str, float]:
+    """All metrics of L2-normalised embeddings: 5-NN accuracy, Recall@k, d_eff, errors.
+
+    Args:
+        gallery: the training set's embeddings, unit length.
+        gallery_labels: their labels.
+        queries: the held-out embeddings, unit length.
+        query_labels: their labels.
+    """
+    neighbours = nearest_labels(queries, gallery, gallery_labels)
+    components = spectrum(gallery)
+    errors = reconstruction_errors(queries, components)
+    d_eff = components.num_components(VARIANCE_SHARES["d_eff"])
+    return {
+        "knn_accuracy": knn_accuracy(neighbours, query_labels),
+        **recalls(neighbours, query_labels),
+        **{name: float(components.num_components(share)) for name, share in VARIANCE_SHARES.items()},
+        "reconstruction_error": float(errors.absolute[d_eff]),
+        "reconstruction_error_relative": float(errors.relative[d_eff]),
+    }
+
+
+def effective_dimension(vectors: Float[Tensor, "item dim"]) -> float:
+    """d_eff: principal components for 99 % of the variance (paper, section 4.3)."""
+    return float(spectrum(vectors).num_components(VARIANCE_SHARES["d_eff"]))
+
+
+def nearest_labels(
+    queries: Float[Tensor, "query dim"],
+    gallery: Float[Tensor, "item dim"],
+    gallery_labels: Int[Tensor, " item"],
+    k: int = NUM_RECALLS,
+) -> Int[Tensor, "query k"]:
+    """Labels of each query's k nearest gallery items, nearest first.
+
+    Between unit vectors the order by inner product is the order by Euclidean distance.
+    """
+    k = min(k, len(gallery))
+    rows = [(chunk @ gallery.T).topk(k, dim=1).indices for chunk in queries.split(_CHUNK_ROWS)]
+    return gallery_labels[torch.cat(rows)]
+
+
+def knn_accuracy(neighbours: Int[Tensor, "query k"], labels: Int[Tensor, " query"]) -> float:
+    """Share of queries whose label wins the vote of the 5 nearest; ties go to the smallest label."""
+    return float((_vote(neighbours[:, :NUM_NEIGHBOURS]) == labels).double().mean())
+
+
+def _vote(neighbours: Int[Tensor, "query k"]) -> Int[Tensor, " query"]:
+    votes = (neighbours[:, :, None] == neighbours[:, None, :]).sum(dim=2)
+    num_labels = int(neighbours.max()) + 1
+    # Most votes first, then the smallest label: both in one integer to maximise.
+    return num_labels - 1 - (votes * num_labels + (num_labels - 1 - neighbours)).amax(dim=1) % num_labels
+
+
+def recalls(neighbours: Int[Tensor, "query k"], labels: Int[Tensor, " query"]) -> dict[str, float]:
+    """Recall@k, the share of queries with a hit among the k nearest, for k = 1 to 20."""
+    hits = (neighbours == labels[:, None]).cummax(dim=1).values.double().mean(dim=0)
+    last = hits.shape[0] - 1
+    return {f"recall_at_{k}": float(hits[min(k - 1, last)]) for k in range(1, NUM_RECALLS + 1)}
+
+
+@dataclass(frozen=True)
+class ReconstructionErrors:
+    """Errors after keeping the first k components, for every k from 0 to dim.
+
+    Attributes:
+        absolute: (dim + 1,), root mean square over all item-by-dimension entries.
+        relative: (dim + 1,), squared residual over the squared distance from the training mean.
+    """
+
+    absolute: Float[Tensor, " k"]
+    relative: Float[Tensor, " k"]
+
+
+def reconstruction_errors(vectors: Float[Tensor, "item dim"], basis: Spectrum) -> ReconstructionErrors:
+    """PCA reconstruction errors of `vectors` on the components of another set (PROTOCOL 23)."""
+    energy = torch.zeros_like(basis.variances)
+    for chunk in vectors.split(_SPECTRUM_CHUNK_ROWS):
+        energy += ((chunk.double() - basis.mean) @ basis.components).square().sum(dim=0)
+    # What is left after k components is the sum over the others: no difference of large numbers.
+    left = torch.cat([energy.flip(0).cumsum(0).flip(0), energy.new_zeros(1)])
+    return ReconstructionErrors(
+        absolute=(left / vectors.numel()).sqrt(),
+        relative=left / left[0].clamp(min=torch.finfo(torch.float64).tiny),
+    )

@@ -1,0 +1,129 @@
+"""fit() as a Ray Train trainable inside Ray Tune: the only file here that imports ray.
+
+One call, two lanes. `workers: 0` is Ray Train's local mode: the trial runs in its Tune actor, which
+is reused for the next trial, so process, imports and data stay warm. `workers: N` is a real worker
+group (several devices, several nodes) started from the Tune actor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import train, tune
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from trainables.config import TrialConfig
+from trainables.distributed import current_group
+from trainables.reports import EpochReport
+from trainables.snapshots import write_snapshot
+from trainables.training import Validation, fit
+
+CONFIG_KEY = "trial"
+NAME_KEY = "name"
+"""Where a Tune configuration holds a trial's settings and its name."""
+REPORT_KEY = "report"
+"""Where a Tune result holds the epoch report."""
+
+
+@dataclass(frozen=True)
+class TrialResources:
+    """What one trial runs on.
+
+    Attributes:
+        workers: 0 for the Tune actor itself, N for a group of N workers.
+        cpus: CPU cores a worker (of the one process where workers is 0).
+        gpus: GPUs a worker; fractions share one GPU between trials where workers is 0.
+    """
+
+    workers: int
+    cpus: int
+    gpus: float
+
+
+@dataclass(frozen=True)
+class SnapshotRule:
+    """Where snapshots go and which epochs of a trial are worth one.
+
+    Attributes:
+        folder: the folder for a trial's snapshot, from trial name and epoch.
+        is_wanted: asked at each validation of a trial, in order; makes a new rule for each trial.
+        with_embeddings: whether the embeddings are stored beside the weights.
+    """
+
+    folder: Callable[[str, int], Path]
+    is_wanted: Callable[[], Callable[[EpochReport], bool]]
+    with_embeddings: bool
+
+
+def make_trainable(resources: TrialResources, rule: SnapshotRule) -> Callable[[dict[str, Any]], None]:
+    """The function that Ray Tune runs for each trial, with its resources attached."""
+
+    def train_trial(config: dict[str, Any]) -> None:
+        TorchTrainer(
+            _train_loop,
+            train_loop_config={
+                "trial": config[CONFIG_KEY],
+                "name": config[NAME_KEY],
+                "rule": rule,
+                "cpus": resources.cpus,
+                "in_tune_process": resources.workers == 0,
+            },
+            scaling_config=train.ScalingConfig(
+                num_workers=resources.workers,
+                use_gpu=resources.workers > 0 and resources.gpus > 0,
+                resources_per_worker=_resources_of_worker(resources),
+            ),
+            torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+            run_config=_run_config(resources),
+        ).fit()
+
+    return tune.with_resources(train_trial, _resources_of_tune_actor(resources))
+
+
+def _resources_of_tune_actor(resources: TrialResources) -> dict[str, float]:
+    """Devices are asked for in one place only: a second request could hang a full cluster."""
+    if resources.workers:
+        return {"cpu": 0, "gpu": 0}
+    return {"cpu": resources.cpus, "gpu": resources.gpus}
+
+
+def _resources_of_worker(resources: TrialResources) -> dict[str, float] | None:
+    if not resources.workers:
+        return None
+    return {"CPU": resources.cpus, "GPU": resources.gpus}
+
+
+def _run_config(resources: TrialResources) -> train.RunConfig | None:
+    if not resources.workers:
+        return None
+    context = tune.get_context()
+    return train.RunConfig(
+        name=context.get_trial_id(),
+        storage_path=context.get_trial_dir(),
+        callbacks=[TuneReportCallback()],
+    )
+
+
+def _train_loop(loop: dict[str, Any]) -> None:
+    config = TrialConfig.model_validate(loop["trial"])
+    rule: SnapshotRule = loop["rule"]
+    is_wanted = rule.is_wanted()
+    torch.set_num_threads(max(1, loop["cpus"]))
+
+    def listener(validation: Validation) -> None:
+        report = validation.report
+        if validation.is_chief and is_wanted(report):
+            folder = rule.folder(loop["name"], report.epoch)
+            write_snapshot(folder, config, validation, rule.with_embeddings)
+        metrics = {REPORT_KEY: report.to_dict()}
+        if loop["in_tune_process"]:
+            tune.report(metrics)
+        else:
+            train.report(metrics)
+
+    fit(config, listener, current_group())

@@ -1,0 +1,125 @@
+"""A snapshot: one model of one epoch on disk, enough to use it without the sweep that made it.
+
+A folder with `snapshot.json` (configuration and report), `weights.safetensors` and, where wanted,
+`embeddings.safetensors`. Written under a temporary name and renamed, so it is whole or absent.
+Weights are tensors only: nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainables.config import TrialConfig
+from trainables.metrics import Spectrum, reconstruction_errors, spectrum
+from trainables.models import Embedder, build_model
+from trainables.reports import EpochReport
+from trainables.training import Validation, embed
+
+MANIFEST = "snapshot.json"
+WEIGHTS = "weights.safetensors"
+EMBEDDINGS = "embeddings.safetensors"
+EMBEDDING_VARIANCE_SHARE = 0.999
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A snapshot read back.
+
+    Attributes:
+        config: the training it came from.
+        report: the numbers of its epoch.
+        model: the model, in evaluation mode.
+    """
+
+    config: TrialConfig
+    report: EpochReport
+    model: Embedder
+
+
+def write_snapshot(
+    folder: Path, config: TrialConfig, validation: Validation, with_embeddings: bool
+) -> None:
+    """Writes the model of `validation` to `folder`, whole or not at all; replaces what was there."""
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    partial.mkdir(parents=True)
+    try:
+        weights = {name: t.detach().cpu().contiguous() for name, t in validation.model.state_dict().items()}
+        save_file(weights, partial / WEIGHTS)
+        if with_embeddings:
+            save_file(compact_embeddings(validation), partial / EMBEDDINGS)
+        manifest = {"config": config.model_dump(), "report": validation.report.to_dict()}
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_snapshot(folder: str | Path) -> Snapshot:
+    """Reads a snapshot, on the CPU.
+
+    Raises:
+        ValueError: `folder` holds no snapshot, or its weights are not those of its configuration.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        raise ValueError(f"{folder} is not a snapshot: it has no {MANIFEST}")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    config = TrialConfig.model_validate(manifest["config"])
+    model = build_model(config)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        raise ValueError(f"the weights in {folder} do not fit its configuration: {error}") from error
+    return Snapshot(config, EpochReport.from_dict(manifest["report"]), model.eval())
+
+
+
+def compact_embeddings(validation: Validation) -> dict[str, Tensor]:
+    """Embeddings of training, validation and test set as coordinates on a common PCA basis.
+
+    The basis holds 99.9 % of the training embeddings' variance, so a set of N embeddings takes
+    N x (d_eff at 99.9 %) numbers instead of N x d_enc. `restore_embeddings` inverts it.
+
+    Returns:
+        float32 `mean` (dim,), `basis` (dim, k), and for each part `PART_coordinates` (item, k),
+        int64 `PART_labels` (item,), and the loss: `PART_error`, the RMS residual per entry, and
+        `PART_error_relative`, the squared residual as a share of the variance.
+    """
+    dataset = validation.dataset
+    parts = {"train": dataset.training, "validation": dataset.validation, "test": dataset.test}
+    embedded = {name: embed(validation.model, part).embedding for name, part in parts.items()}
+    components = spectrum(embedded["train"])
+    k = components.num_components(EMBEDDING_VARIANCE_SHARE)
+    tensors = {"mean": components.mean.float(), "basis": components.components[:, :k].float()}
+    for name, vectors in embedded.items():
+        errors = reconstruction_errors(vectors, components)
+        tensors[f"{name}_coordinates"] = _coordinates(vectors, components, k)
+        tensors[f"{name}_labels"] = parts[name].labels
+        tensors[f"{name}_error"] = errors.absolute[k]
+        tensors[f"{name}_error_relative"] = errors.relative[k]
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _coordinates(
+    vectors: Float[Tensor, "item dim"], components: Spectrum, k: int
+) -> Float[Tensor, "item k"]:
+    return ((vectors.double() - components.mean) @ components.components[:, :k]).float()
+
+
+def restore_embeddings(
+    path: str | Path, part: str
+) -> tuple[Float[Tensor, "item dim"], Int[Tensor, " item"]]:
+    """Embeddings and labels of one part ("train", "validation", "test") from `compact_embeddings`."""
+    tensors = load_file(path)
+    vectors = tensors["mean"] + tensors[f"{part}_coordinates"] @ tensors["basis"].T
+    return vectors, tensors[f"{part}_labels"]
