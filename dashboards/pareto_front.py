@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import html
 import io
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -69,12 +70,12 @@ def info(table: FrontTable) -> FrontInfo:
     names = list(table.objectives)
     y = _axis(names[0], table)
     x = _axis(names[1], table) if len(names) > 1 else Axis("epoch", "epoch", False, None)
-    kinds = table.points.get(_KIND, pd.Series("trial", index=table.points.index))
+    has_kind = _KIND in table.points.columns
     points = table.points.assign(
-        kind=kinds.fillna("trial"),
+        kind=table.points[_KIND].astype(str) if has_kind else "trial",
         hover=[_hover(row, names) for row in table.points.to_dict("records")],
     )
-    front = points[points["on_front"]].sort_values([x.metric, y.metric], ignore_index=True)
+    front = points.loc[points["on_front"]].sort_values(by=[x.metric, y.metric], ignore_index=True)
     return FrontInfo(x, y, points, front, table.title)
 
 
@@ -83,18 +84,22 @@ def _axis(metric: str, table: FrontTable) -> Axis:
     return Axis(metric, label, metric in _LOGARITHMIC, table.objectives[metric])
 
 
-def _hover(row: dict[object, object], objectives: list[str]) -> str:
+def _hover(row: dict[Any, Any], objectives: list[str]) -> str:
     """The point's name, values and configuration, escaped."""
     lines = [f"<b>{html.escape(str(row['trial']))}</b>, epoch {row['epoch']}"]
     lines += [f"{name} = {_number(row[name])}" for name in objectives]
     lines += [
         f"{html.escape(str(name).removeprefix('param.'))} = {html.escape(_number(value))}"
         for name, value in row.items()
-        if str(name).startswith("param.") and not pd.isna(value)  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType, reportCallIssue]
+        if str(name).startswith("param.") and not _is_missing(value)
     ]
     if row.get("run_id"):
         lines.append(f"run {html.escape(str(row['run_id']))}")
     return "<br>".join(lines)
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _number(value: object) -> str:
@@ -140,7 +145,7 @@ def plot(drawn: FrontInfo) -> go.Figure:
     return figure
 
 
-def _log_axis(drawn: FrontInfo) -> dict[str, object]:
+def _log_axis(drawn: FrontInfo) -> dict[str, Any]:
     if not drawn.x.logarithmic:
         return {}
     ticks = _log_ticks(drawn)
@@ -149,8 +154,8 @@ def _log_axis(drawn: FrontInfo) -> dict[str, object]:
 
 def _log_ticks(drawn: FrontInfo) -> list[float]:
     """1, 2, 5, 10, ... over the points' range."""
-    values = drawn.points[drawn.x.metric]
-    low, high = (values.min(), values.max()) if len(values) else (1.0, 10.0)
+    values = [float(value) for value in drawn.points[drawn.x.metric].tolist()] or [1.0, 10.0]
+    low, high = min(values), max(values)
     decades = range(int(np.floor(np.log10(max(low, 1e-12)))), int(np.ceil(np.log10(max(high, 1)))) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
     return [tick for tick in ticks if low / 2 <= tick <= high * 2]

@@ -20,9 +20,7 @@ class SweepStopper(Stopper):
         interrupted: whether that was a signal.
     """
 
-    def __init__(
-        self, time_budget_s: float | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, time_budget_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._deadline = None if time_budget_s is None else clock() + time_budget_s
         self._budget_s = time_budget_s

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
 import ray
 
@@ -54,11 +53,6 @@ def connect(address: str | None) -> list[Node]:
 
 def _worker_environment() -> dict[str, dict[str, str]]:
     return {"env_vars": {"PYTHONWARNINGS": "ignore", "RAY_CHDIR_TO_TRIAL_DIR": "0"}}
-
-
-def session_logs() -> Path:
-    """The folder where Ray keeps the output of its processes."""
-    return Path(ray._private.worker._global_node.get_logs_dir_path())
 
 
 def _first_line(error: BaseException) -> str:

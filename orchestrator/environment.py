@@ -32,7 +32,12 @@ def git_commit() -> str | None:
     for command in commands:
         try:
             result = subprocess.run(
-                command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+                command,
+                check=False,
+                cwd=Path(__file__).parent,
+                capture_output=True,
+                text=True,
+                timeout=10,
             )
         except (OSError, subprocess.TimeoutExpired):
             return None

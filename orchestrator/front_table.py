@@ -29,11 +29,11 @@ class FrontTable:
 
     @property
     def front(self) -> pd.DataFrame:
-        return self.points[self.points["on_front"]]
+        return self.points.loc[self.points["on_front"]]
 
     def with_run_ids(self, run_ids: Mapping[str, str]) -> FrontTable:
         """The same table with a column `run_id`."""
-        points = self.points.assign(run_id=self.points["trial"].map(dict(run_ids)))
+        points = self.points.assign(run_id=[run_ids.get(trial) for trial in self.points["trial"]])
         return FrontTable(self.title, self.objectives, points)
 
 

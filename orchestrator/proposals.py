@@ -14,17 +14,23 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from orchestrator.search_space import Parameter, Value, is_active, order
 from orchestrator.settings import SamplerKind, SweepSettings, complete_first_trial
+from trainables.reports import Direction
 
 SAMPLERS: dict[SamplerKind, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(
-        seed=seed, multivariate=True, group=True, constant_liar=True
-    ),
+    "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
     "nsga2": lambda seed: NSGAIISampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
+}
+
+
+DIRECTIONS: dict[Direction, StudyDirection] = {
+    "max": StudyDirection.MAXIMIZE,
+    "min": StudyDirection.MINIMIZE,
 }
 
 
@@ -45,7 +51,7 @@ class Proposals:
         self.study = optuna.create_study(
             study_name=settings.name,
             sampler=sampler,
-            directions=[{"max": "maximize", "min": "minimize"}[d] for d in settings.objectives.values()],
+            directions=[DIRECTIONS[direction] for direction in settings.objectives.values()],
         )
         for given in settings.first_trials:
             self.study.enqueue_trial(complete_first_trial(settings, given))

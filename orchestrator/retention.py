@@ -21,7 +21,7 @@ Key = tuple[str, int]
 
 
 def wanted_snapshots(record: SweepRecord, embeddings: EmbeddingsOf) -> set[Key]:
-    """The (trial, epoch) of every snapshot to keep: the front's; with "all", each trial's own front's."""
+    """The (trial, epoch) of each snapshot to keep: the front's; with "all" each trial's own front's."""
     points = list(record.front)
     if embeddings == "all":
         for trial in record.trials.values():

@@ -95,7 +95,9 @@ class Parameter(BaseModel):
     def contains(self, value: Value) -> bool:
         """Whether `value` can be drawn."""
         if self.choice is not None:
-            return any(value == v and isinstance(value, bool) == isinstance(v, bool) for v in self.choice)
+            return any(
+                value == v and isinstance(value, bool) == isinstance(v, bool) for v in self.choice
+            )
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
         if self.kind == "int" and not float(value).is_integer():
@@ -142,7 +144,7 @@ def is_active(parameter: Parameter, values: Mapping[str, Value]) -> bool:
     return all(name in values and values[name] in allowed for name, allowed in parameter.when.items())
 
 
-def check(space: Mapping[str, Parameter], base: TrialConfig) -> list[Fault]:
+def check(space: Mapping[str, Parameter]) -> list[Fault]:
     """Everything about the conditions that can be wrong in a space of well-formed parameters."""
     faults = [fault for name, p in space.items() for fault in _check_when(name, p, space)]
     if not faults:

@@ -67,9 +67,9 @@ class SearchSettings(_Settings):
     """How many trials, and who proposes them."""
 
     sampler: SamplerKind = "tpe"
-    trials: int = Field(64, ge=1)
+    trials: int = Field(default=64, ge=1)
     time_budget: Duration = None
-    seed: int = Field(42, ge=0, lt=2**32)
+    seed: int = Field(default=42, ge=0, lt=2**32)
 
 
 class ResourceSettings(_Settings):
@@ -82,10 +82,10 @@ class ResourceSettings(_Settings):
         max_concurrent: trials at a time; as many as the cluster holds where left out.
     """
 
-    workers: int = Field(0, ge=0)
-    cpus: int = Field(1, ge=1)
-    gpus: float = Field(0, ge=0)
-    max_concurrent: int | None = Field(None, ge=1)
+    workers: int = Field(default=0, ge=0)
+    cpus: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0, ge=0)
+    max_concurrent: int | None = Field(default=None, ge=1)
 
 
 class TrackingSettings(_Settings):
@@ -170,7 +170,9 @@ def _sentence(item: Mapping[str, Any], location: Sequence[int | str], dotted: st
         return f"{dotted!r} is missing; add it"
     if item["type"] == "literal_error":
         expected = re.findall(r"'([^']*)'", str(item["ctx"]["expected"]))
-        return f"{dotted} is {got!r}, which is none of {', '.join(expected)}{_nearest(str(got), expected)}"
+        return (
+            f"{dotted} is {got!r}, which is none of {', '.join(expected)}{_nearest(str(got), expected)}"
+        )
     if item["type"] == "value_error":
         return f"{dotted}: {message}"
     message = message[:1].lower() + message[1:]
@@ -192,7 +194,7 @@ def _known_keys(location: Location) -> list[str]:
         elif model is dict:
             model = Parameter
         else:
-            model = model.model_fields[part].annotation
+            model = model.model_fields[str(part)].annotation
     return list(model.model_fields) if model is not dict else setting_names()
 
 
@@ -204,8 +206,7 @@ def _inconsistencies(settings: SweepSettings) -> _Faults:
     faults = _unfit_parameters(settings)
     if not faults:
         faults += [
-            (("search_space", *fault.location), fault.message)
-            for fault in check(settings.search_space, settings.trial)
+            (("search_space", *fault.location), fault.message) for fault in check(settings.search_space)
         ]
     faults += _unfit_objectives(settings)
     faults += _unfit_resources(settings.resources)

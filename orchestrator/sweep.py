@@ -196,9 +196,7 @@ class _Sweep:
             self.progress,
         ]
         self.num_unwritten = 0
-        self.emit(
-            SweepStarted(name, settings.model_dump(mode="json"), environment, time.time())
-        )
+        self.emit(SweepStarted(name, settings.model_dump(mode="json"), environment, time.time()))
 
     def __enter__(self) -> _Sweep:
         self.progress.start()
@@ -252,7 +250,9 @@ def _open_tracker(make: Callable[[], Tracker], settings: SweepSettings) -> Track
         return make()
     except MlflowException as error:
         message = str(error).splitlines()[0]
-        raise UserError(f"tracking.uri: {settings.tracking.uri} refuses the sweep ({message})") from error
+        raise UserError(
+            f"tracking.uri: {settings.tracking.uri} refuses the sweep ({message})"
+        ) from error
 
 
 def _log_to(path: Path) -> None:

@@ -72,7 +72,9 @@ class Progress:
             return Text(f"{self._sweep}: starting Ray ...")
         record = self._record
         return Group(
-            Text(progress_line(record, self._sweep, self._num_trials, self._time_budget_s, self._clock())),
+            Text(
+                progress_line(record, self._sweep, self._num_trials, self._time_budget_s, self._clock())
+            ),
             front_as_table(record, record.sorted_front()[:_MAX_ROWS]),
         )
 

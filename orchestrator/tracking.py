@@ -204,10 +204,9 @@ class Tracker:
             logger.info("snapshot of %s epoch %d left the front before its upload", trial, epoch)
 
     def _remove_snapshot(self, trial: str, epoch: int) -> None:
-        run = self._client.get_run(self._run_ids[trial])
-        repository = get_artifact_repository(
-            run.info.artifact_uri, tracking_uri=self._settings.tracking.uri
-        )
+        artifact_uri = self._client.get_run(self._run_ids[trial]).info.artifact_uri
+        assert artifact_uri is not None
+        repository = get_artifact_repository(artifact_uri, tracking_uri=self._settings.tracking.uri)
         repository.delete_artifacts(_snapshot_artifact(epoch))
 
     def _refresh_if_due(self, record: SweepRecord) -> None:
@@ -290,7 +289,9 @@ class _OperationQueue:
                     self.num_refused += 1
                     logger.exception("MLflow refused an operation for good; it is left out")
                     break
-                logger.warning("MLflow does not take an operation, trying again in %.1f s: %s", delay_s, error)
+                logger.warning(
+                    "MLflow does not take an operation, trying again in %.1f s: %s", delay_s, error
+                )
                 self._closing.wait(delay_s)
                 delay_s = min(2 * delay_s, _MAX_RETRY_SECONDS)
             else:

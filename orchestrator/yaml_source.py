@@ -66,7 +66,9 @@ class YamlSource:
         try:
             value = YAML(typ="safe").load(text)
         except YAMLError as error:
-            raise UserError(f"--set {argument}: the value is not valid YAML ({_brief(error)})") from error
+            raise UserError(
+                f"--set {argument}: the value is not valid YAML ({_brief(error)})"
+            ) from error
         node: Any = self.data
         location: list[str | int] = []
         parts = key.split(".")

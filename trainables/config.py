@@ -29,19 +29,21 @@ class HeadConfig(_Settings):
     """The head between encoder and embedding (paper, section 3.2)."""
 
     kind: HeadKind = "monotonic"
-    depth: int = Field(1, ge=1, le=8, description="hidden layers; no effect where kind is none")
+    depth: int = Field(default=1, ge=1, le=8, description="hidden layers; no effect where kind is none")
     width_ratio: float = Field(
-        2.0, gt=0, le=16, description="hidden width / d_enc; no effect where kind is none"
+        default=2.0, gt=0, le=16, description="hidden width / d_enc; no effect where kind is none"
     )
 
 
 class OptimizerConfig(_Settings):
     """AdamW with one learning rate for the head and one for the encoder (paper, appendix A)."""
 
-    head_lr: float = Field(2e-4, gt=0)
-    encoder_lr_ratio: float = Field(1.0, gt=0, description="encoder_lr / head_lr")
-    weight_decay: float = Field(1e-4, ge=0, description="on every parameter, raw weights included")
-    clip_norm: float = Field(1.0, gt=0, description="global gradient norm")
+    head_lr: float = Field(default=2e-4, gt=0)
+    encoder_lr_ratio: float = Field(default=1.0, gt=0, description="encoder_lr / head_lr")
+    weight_decay: float = Field(
+        default=1e-4, ge=0, description="on every parameter, raw weights included"
+    )
+    clip_norm: float = Field(default=1.0, gt=0, description="global gradient norm")
 
     @property
     def encoder_lr(self) -> float:
@@ -51,8 +53,8 @@ class OptimizerConfig(_Settings):
 class WarmupConfig(_Settings):
     """Head-only training before the main phase, with its own optimizer; skipped without a head."""
 
-    epochs: int = Field(10, ge=0)
-    head_lr: float = Field(1e-4, gt=0)
+    epochs: int = Field(default=10, ge=0)
+    head_lr: float = Field(default=1e-4, gt=0)
 
 
 class TrialConfig(_Settings):
@@ -61,16 +63,20 @@ class TrialConfig(_Settings):
     dataset: DatasetName = "digits"
     encoder: EncoderKind = "digits_cnn"
     head: HeadConfig = HeadConfig()
-    temperature: float = Field(0.1, gt=0, description="tau of Eq. 1")
-    batch_size: int = Field(256, ge=2, description="items in the global batch, over all workers")
-    epochs: int = Field(200, ge=1, description="length of the main phase and T_max of its cosine")
+    temperature: float = Field(default=0.1, gt=0, description="tau of Eq. 1")
+    batch_size: int = Field(default=256, ge=2, description="items in the global batch, over all workers")
+    epochs: int = Field(
+        default=200, ge=1, description="length of the main phase and T_max of its cosine"
+    )
     optimizer: OptimizerConfig = OptimizerConfig()
     warmup: WarmupConfig = WarmupConfig()
-    validate_every: int = Field(5, ge=1, description="epochs between validations")
+    validate_every: int = Field(default=5, ge=1, description="epochs between validations")
     patience_epochs: int | None = Field(
-        20, ge=1, description="stop after so many epochs without a better 5-NN accuracy; null: never"
+        default=20,
+        ge=1,
+        description="stop after so many epochs without a better 5-NN accuracy; null: never",
     )
-    seed: int = Field(42, ge=0, lt=2**32)
+    seed: int = Field(default=42, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @property

@@ -40,7 +40,7 @@ class WorkerGroup:
         """
         if self.size == 1:
             return share
-        gathered: Tensor = _Gather.apply(share, self, total)  # pyright: ignore[reportAssignmentType]
+        gathered: Tensor = _Gather.apply(share, self, total)
         return gathered
 
     def sum(self, value: Tensor) -> Tensor:
@@ -125,11 +125,11 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         count = input.new_tensor([input.numel() / input.shape[1]])
-        sums: Tensor = _AllReduce.apply(torch.cat([input.sum(dim=(0, 2, 3)), count]))  # pyright: ignore[reportAssignmentType]
+        sums: Tensor = _AllReduce.apply(torch.cat([input.sum(dim=(0, 2, 3)), count]))
         n = sums[-1].detach()
         mean = sums[:-1] / n
         centred = input - mean[None, :, None, None]
-        square: Tensor = _AllReduce.apply(centred.square().sum(dim=(0, 2, 3)))  # pyright: ignore[reportAssignmentType]
+        square: Tensor = _AllReduce.apply(centred.square().sum(dim=(0, 2, 3)))
         variance = square / n
         self._update_running_statistics(mean.detach(), variance.detach(), n)
         scale = torch.rsqrt(variance + self.eps) * self.weight

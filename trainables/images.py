@@ -51,9 +51,9 @@ def load_dataset(name: DatasetName, device: torch.device) -> Dataset:
 
 def _digits() -> Dataset:
     """scikit-learn's bundled 8x8 digits: 1,197 training, 300 validation, 300 test images in [0, 1]."""
-    bunch = load_digits()
-    images = torch.from_numpy(bunch.images).float().div(16).unsqueeze(1)
-    labels = torch.from_numpy(bunch.target).long()
+    pixels, targets = load_digits(return_X_y=True)
+    images = torch.tensor(pixels, dtype=torch.float32).div(16).reshape(-1, 1, 8, 8)
+    labels = torch.tensor(targets, dtype=torch.long)
     order = list(range(len(labels)))
     random.Random(SPLIT_SEED).shuffle(order)
     rows = torch.tensor(order)

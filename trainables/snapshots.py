@@ -8,7 +8,6 @@ Weights are tensors only: nothing is ever unpickled.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import uuid
 from dataclasses import dataclass
@@ -52,14 +51,16 @@ def write_snapshot(
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     partial.mkdir(parents=True)
     try:
-        weights = {name: t.detach().cpu().contiguous() for name, t in validation.model.state_dict().items()}
+        weights = {
+            name: t.detach().cpu().contiguous() for name, t in validation.model.state_dict().items()
+        }
         save_file(weights, partial / WEIGHTS)
         if with_embeddings:
             save_file(compact_embeddings(validation), partial / EMBEDDINGS)
         manifest = {"config": config.model_dump(), "report": validation.report.to_dict()}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2))
         shutil.rmtree(folder, ignore_errors=True)
-        os.rename(partial, folder)
+        partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -81,7 +82,6 @@ def read_snapshot(folder: str | Path) -> Snapshot:
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit its configuration: {error}") from error
     return Snapshot(config, EpochReport.from_dict(manifest["report"]), model.eval())
-
 
 
 def compact_embeddings(validation: Validation) -> dict[str, Tensor]:

@@ -1,0 +1,46 @@
+# make sweep: a real front on this machine. make test: everything that must hold. make bench: figures.
+
+PYTHON ?= python3
+SPACE ?= search_spaces/digits.yaml
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install sweep test test-fast lint bench lock clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed  ## .venv with the locked dependencies
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name it with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+sweep: install  ## run a sweep to its front; SPACE=search_spaces/digits.yaml
+	$(BIN)/python -m orchestrator.sweep $(SPACE)
+
+test: install lint  ## linters, types, layers and all tests
+	$(BIN)/python -m pytest
+
+test-fast: install  ## the tests that start no other process
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
+
+bench: install  ## the measured figures of the README, as ratios
+	$(BIN)/python -m tests.benchmarks.run
+
+lock:  ## resolve the newest allowed versions into requirements.lock (needs uv)
+	uv pip compile --universal --python-version 3.11 --no-header --quiet \
+		pyproject.toml --group dev --output-file requirements.lock
+
+clean:  ## remove the environment and the caches; results stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
