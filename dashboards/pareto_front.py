@@ -25,6 +25,7 @@ _LABELS = {
     "knn_accuracy": "5-NN accuracy (validation)",
     "d_eff": "d_eff (components for 99 % of variance)",
 }
+_PLOT_CONFIG = {"responsive": True, "displaylogo": False, "scrollZoom": True}
 _LOGARITHMIC = ("d_eff", "d_eff_90", "d_eff_95", "d_eff_999", "encoder_d_eff", "unnormalized_d_eff")
 
 
@@ -136,8 +137,8 @@ def plot(drawn: FrontInfo) -> go.Figure:
     figure.update_layout(
         title={"text": html.escape(drawn.title), "x": 0.02, "font": {"size": 15}},
         template="plotly_white",
-        margin={"l": 55, "r": 15, "t": 45, "b": 50},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        margin={"l": 55, "r": 15, "t": 40, "b": 90},
+        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0.5, "xanchor": "center"},
         hoverlabel={"align": "left", "font": {"size": 11}},
     )
     figure.update_xaxes(title_text=drawn.x.label, **_log_axis(drawn))
@@ -172,7 +173,7 @@ def _colour(kind: str) -> str:
 
 def to_html(drawn: FrontInfo) -> str:
     """A self-contained page: the figure, and the front as a table with names and ids to copy."""
-    figure = plot(drawn).to_html(full_html=False, include_plotlyjs=True, config={"responsive": True})
+    figure = plot(drawn).to_html(full_html=False, include_plotlyjs=True, config=_PLOT_CONFIG)
     return _PAGE.format(
         title=html.escape(drawn.title),
         num_points=len(drawn.points),
@@ -214,8 +215,8 @@ table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-siz
 th, td {{ padding: 3px 8px; text-align: left; border-bottom: 1px solid #ddd; white-space: nowrap; }}
 p {{ color: #555; margin: 4px 2px; }}
 </style></head><body>
-<p>{num_front} points on the front, of {num_points} validated epochs of {num_trials} trials. Lower
-right of a step is dominated. Hover a point for its configuration.</p>
+<p>{num_front} points on the front, of {num_points} validated epochs of {num_trials} trials.
+Hover a point for its configuration.</p>
 <div class="figure">{figure}</div>
 <div class="scroll">{table}</div>
 </body></html>

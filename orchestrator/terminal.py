@@ -122,28 +122,25 @@ def format_duration(seconds: float) -> str:
 
 def front_as_table(record: SweepRecord, points: list[Point]) -> Table:
     """The front's points with their configurations."""
-    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    parameters = _parameters(record, points)
-    for objective, direction in record.objectives.items():
-        table.add_column(f"{objective} ({direction})", justify="right")
-    for name in ("trial", "epoch", *(name.rsplit(".", 1)[-1] for name in parameters)):
-        table.add_column(name, justify="right" if name not in ("trial", "kind") else "left")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for objective in record.objectives:
+        table.add_column(objective, justify="right", no_wrap=True)
+    table.add_column("trial", no_wrap=True)
+    table.add_column("epoch", justify="right", no_wrap=True)
+    table.add_column("configuration")
     for point in points:
-        values = record.trials[point.trial].parameters
+        parameters = record.trials[point.trial].parameters
         table.add_row(
             *(_format(point.metrics[name]) for name in record.objectives),
             point.trial,
             str(point.epoch),
-            *(_format(values.get(name, "")) for name in parameters),
+            Text(", ".join(f"{_short(name)} {_format(value)}" for name, value in parameters.items())),
         )
     return table
 
 
-def _parameters(record: SweepRecord, points: list[Point]) -> list[str]:
-    names: dict[str, None] = {}
-    for point in points:
-        names.update(dict.fromkeys(record.trials[point.trial].parameters))
-    return list(names)
+def _short(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
 
 
 def _format(value: object) -> str:

@@ -40,7 +40,9 @@ Render = Callable[[FrontTable], Mapping[str, bytes]]
 """Draws a table's pages: file name to content."""
 
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Makes MLflow's pages open the experiment as model training instead of as GenAI."""
+"""Marks the experiment as model training. MLflow 3.17's pages follow the reader's last choice of mode
+or `workflowType` in the address rather than this tag, so `Tracker.url` gives both."""
+FRONT_PAGE = "pareto_front.html"
 _RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "interrupted": "KILLED"}
 _REFUSED_FOR_GOOD = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
 _REFRESH_SECONDS = 10.0
@@ -109,8 +111,9 @@ class Tracker:
         return self._operations.num_refused
 
     def url(self, host: str) -> str:
-        """The parent run's page on an MLflow server at `host`."""
-        return f"{host.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        """The front's page on an MLflow server at `host`, in MLflow's model-training mode."""
+        run = f"{host.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        return f"{run}/artifacts/{FRONT_PAGE}?workflowType=machine_learning"
 
     def _open_parent(self) -> str:
         tags = {

@@ -26,6 +26,7 @@ from trainables.training import Validation, fit
 CONFIG_KEY = "trial"
 NAME_KEY = "name"
 """Where a Tune configuration holds a trial's settings and its name."""
+_WAITING_ACTOR_BYTES = 256 * 2**20
 REPORT_KEY = "report"
 """Where a Tune result holds the epoch report."""
 
@@ -86,9 +87,12 @@ def make_trainable(resources: TrialResources, rule: SnapshotRule) -> Callable[[d
 
 
 def _resources_of_tune_actor(resources: TrialResources) -> dict[str, float]:
-    """Devices are asked for in one place only: a second request could hang a full cluster."""
+    """Devices are asked for in one place only: a second request could hang a full cluster.
+
+    Above a worker group the actor only waits, but Tune takes no empty request, so it asks for memory.
+    """
     if resources.workers:
-        return {"cpu": 0, "gpu": 0}
+        return {"memory": _WAITING_ACTOR_BYTES}
     return {"cpu": resources.cpus, "gpu": resources.gpus}
 
 

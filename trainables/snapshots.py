@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Float, Int
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from trainables.config import TrialConfig
@@ -54,9 +54,10 @@ def write_snapshot(
         weights = {
             name: t.detach().cpu().contiguous() for name, t in validation.model.state_dict().items()
         }
-        save_file(weights, partial / WEIGHTS)
+        # Bytes rather than save_file: that makes files which only their owner may read.
+        (partial / WEIGHTS).write_bytes(save(weights))
         if with_embeddings:
-            save_file(compact_embeddings(validation), partial / EMBEDDINGS)
+            (partial / EMBEDDINGS).write_bytes(save(compact_embeddings(validation)))
         manifest = {"config": config.model_dump(), "report": validation.report.to_dict()}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2))
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,55 @@
+"""Trainings short enough for a test, used by the tests of training, distribution and snapshots."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.config import OptimizerConfig, TrialConfig, WarmupConfig
+from trainables.distributed import SINGLE, WorkerGroup
+from trainables.reports import EpochReport
+from trainables.training import Validation, fit
+
+NUM_STEPS = 5
+"""Steps in an epoch of `short_trial`: 1,197 items in batches of 256."""
+
+NO_WARMUP = WarmupConfig(epochs=0)
+FROZEN = OptimizerConfig(head_lr=1e-30)
+"""A learning rate so small that float32 weights do not move."""
+
+
+def short_trial(**changes: Any) -> TrialConfig:
+    settings: dict[str, Any] = {"epochs": 2, "validate_every": 1, "warmup": NO_WARMUP, "device": "cpu"}
+    return TrialConfig(**(settings | changes))
+
+
+def fit_reports(config: TrialConfig, group: WorkerGroup = SINGLE) -> list[EpochReport]:
+    reports: list[EpochReport] = []
+    fit(config, lambda validation: reports.append(validation.report), group)
+    return reports
+
+
+def fit_states(config: TrialConfig) -> list[dict[str, Tensor]]:
+    """The model's tensors at every validation."""
+    states: list[dict[str, Tensor]] = []
+
+    def listener(validation: Validation) -> None:
+        state = validation.model.state_dict()
+        states.append({name: tensor.detach().clone() for name, tensor in state.items()})
+
+    fit(config, listener)
+    return states
+
+
+def last_validation(config: TrialConfig) -> Validation:
+    validations: list[Validation] = []
+    fit(config, validations.append)
+    return validations[-1]
+
+
+def without_times(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.endswith("_time_s")}
+
+
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    return float(torch.linalg.vector_norm(got - expected) / torch.linalg.vector_norm(expected))
