@@ -1,4 +1,4 @@
-"""When a sweep stops as a whole: its time budget, or the user's interrupt."""
+"""When a sweep stops as a whole: its time budget, the user's interrupt, or the loss of its cluster."""
 
 from __future__ import annotations
 
@@ -11,33 +11,66 @@ from typing import Any
 
 from ray.tune import Stopper
 
+from orchestrator.events import SweepStatus
+
+_LOOK_EVERY_S = 5.0
+_LOST_AFTER_S = 30.0
+
 
 class SweepStopper(Stopper):
     """Asked by Ray Tune between events; once it says stop, running trials end and none starts.
 
+    Args:
+        time_budget_s: seconds from now on; None for no limit.
+        has_nodes: whether the cluster still has a node that is alive.
+        clock: seconds that only grow.
+
     Attributes:
         reason: why it said stop; empty until then.
-        interrupted: whether that was a signal.
+        status: what the sweep's end is then called.
     """
 
-    def __init__(self, time_budget_s: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        time_budget_s: float | None,
+        has_nodes: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        now = clock()
         self._clock = clock
-        self._deadline = None if time_budget_s is None else clock() + time_budget_s
         self._budget_s = time_budget_s
+        self._deadline = None if time_budget_s is None else now + time_budget_s
+        self._has_nodes = has_nodes
+        self._nodes_seen = now
+        self._next_look = now
         self.reason = ""
-        self.interrupted = False
+        self.status: SweepStatus = "completed"
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        if not self.reason and self._deadline is not None and self._clock() >= self._deadline:
+        if self.reason:
+            return True
+        now = self._clock()
+        if self._deadline is not None and now >= self._deadline:
             self.reason = f"the time budget of {self._budget_s:g} s is used up"
+        elif now >= self._next_look:
+            self._look_for_nodes(now)
         return bool(self.reason)
 
+    def _look_for_nodes(self, now: float) -> None:
+        self._next_look = now + _LOOK_EVERY_S
+        if self._has_nodes():
+            self._nodes_seen = now
+        elif now - self._nodes_seen >= _LOST_AFTER_S:
+            self.reason = f"the Ray cluster has had no node for {_LOST_AFTER_S:g} s"
+            self.status = "failed"
+
     def interrupt(self, signal_name: str) -> None:
+        """Makes it say stop at the next question."""
         self.reason = f"interrupted by {signal_name}"
-        self.interrupted = True
+        self.status = "interrupted"
 
 
 @contextmanager
@@ -45,7 +78,7 @@ def tidy_interrupts(stopper: SweepStopper) -> Iterator[None]:
     """The first SIGINT or SIGTERM ends the sweep tidily; a second one at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stopper.interrupted:
+        if stopper.status == "interrupted":
             raise KeyboardInterrupt
         stopper.interrupt(signal.Signals(number).name)
 

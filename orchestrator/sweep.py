@@ -137,7 +137,7 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
     import ray
 
     from orchestrator.budget import SweepStopper, tidy_interrupts
-    from orchestrator.cluster import connect
+    from orchestrator.cluster import connect, has_nodes
     from orchestrator.resources import concurrent_trials, require_fit
 
     paths = SweepPaths.of(settings.storage, name)
@@ -147,7 +147,7 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
         nodes = connect(address)
         require_fit(settings.resources, nodes)
         with _Sweep(settings, name, paths, record, console) as sweep:
-            stopper = SweepStopper(settings.search.time_budget)
+            stopper = SweepStopper(settings.search.time_budget, has_nodes)
             with tidy_interrupts(stopper):
                 sweep.run(stopper, concurrent_trials(settings.resources, nodes))
     finally:
@@ -219,8 +219,8 @@ class _Sweep:
     def run(self, stopper: SweepStopper, max_concurrent: int) -> None:
         """Runs the trials on Ray Tune and emits what happens, up to `SweepEnded`."""
         _tuner(self, stopper, max_concurrent).fit()
-        if stopper.interrupted:
-            self._end("interrupted", stopper.reason)
+        if stopper.status != "completed":
+            self._end(stopper.status, stopper.reason)
         elif not self.record.front:
             first = next((t for t in self.record.trials.values() if t.status == "failed"), None)
             cause = f"; first cause: {first.name}: {first.reason}" if first else ""
@@ -232,6 +232,7 @@ class _Sweep:
         for trial in list(self.record.trials.values()):
             if not trial.is_ended:
                 self.emit(TrialEnded(trial.name, "stopped", reason, time.time()))
+        assert "RUNNING" not in self.proposals.states().values(), "a trial was left open in Optuna"
         self.emit(SweepEnded(status, reason, time.time()))
 
 

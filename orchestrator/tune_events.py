@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from ray.exceptions import RayActorError, RayTaskError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
@@ -16,6 +17,9 @@ from orchestrator.record import SweepRecord
 from trainables.ray_train import NAME_KEY, REPORT_KEY
 
 Emit = Callable[[Event], None]
+_FAILURE_HEADER = re.compile(r"^Failure # \d+ \(occurred at [^)]*\)\n", re.MULTILINE)
+_TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_RAISED = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warning)): (.+)$")
 
 
 class TuneEvents(Callback):
@@ -50,23 +54,27 @@ class TuneEvents(Callback):
             self._emit(TrialEnded(name, "completed", "", time.time()))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        reason, details = describe_failure(trial.get_error())
+        text = Path(trial.error_file).read_text() if trial.error_file else ""
+        reason, details = describe_failure(text)
         self._emit(TrialEnded(trial.config[NAME_KEY], "failed", reason, time.time(), details))
 
 
-def describe_failure(error: BaseException | None) -> tuple[str, str]:
-    """One sentence and a traceback for what ended a trial."""
-    if error is None:
+def describe_failure(text: str) -> tuple[str, str]:
+    """One sentence and the traceback, from the text that Tune keeps of a trial's error."""
+    details = _TERMINAL_COLOURS.sub("", _FAILURE_HEADER.sub("", text)).strip()
+    lines = [line.strip() for line in details.splitlines() if line.strip()]
+    if not lines:
         return "it ended with an error that Ray did not keep", ""
-    details = str(error)
-    cause = error
-    while isinstance(cause, RayTaskError) and isinstance(cause.cause, BaseException):
-        cause = cause.cause
-    if isinstance(cause, RayActorError):
-        return f"its process died: {_first_line(cause)}", details
-    return f"{type(cause).__name__}: {_first_line(cause)}", details
+    if "ActorDiedError" in lines[0] or lines[0].startswith("The actor died"):
+        return f"its process died: {_death(lines)}", details
+    raised = [match for line in lines if (match := _RAISED.match(line))]
+    if not raised:
+        return lines[0], details
+    kind, message = raised[-1].groups()
+    return f"{kind.rsplit('.', 1)[-1]}: {message}", details
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else "no message"
+def _death(lines: list[str]) -> str:
+    """The sentence of an actor's obituary that says how its process ended."""
+    line = next((line for line in lines if "exit type" in line.lower()), lines[0])
+    return line.split(" Some common causes")[0]

@@ -15,7 +15,7 @@ NUM_STEPS = 5
 
 NO_WARMUP = WarmupConfig(epochs=0)
 FROZEN = OptimizerConfig(head_lr=1e-30)
-"""A learning rate so small that float32 weights do not move."""
+"""A learning rate so small that float32 weights other than 0 do not move."""
 
 
 def short_trial(**changes: Any) -> TrialConfig:

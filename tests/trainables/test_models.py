@@ -5,8 +5,9 @@ import torch
 
 from trainables.config import ENCODER_DIMS, EncoderKind, HeadConfig, HeadKind, TrialConfig
 from trainables.encoders import ENCODERS, build_encoder
-from trainables.heads import HEADS
+from trainables.heads import HEADS, build_head
 from trainables.models import build_model
+from trainables.randomness import derive_seed
 
 ITEM_SHAPES: dict[EncoderKind, tuple[int, ...]] = {"digits_cnn": (1, 8, 8)}
 """The shape of the items that each encoder takes; a new encoder is entered here."""
@@ -41,6 +42,14 @@ def test_every_head_starts_from_the_same_encoder() -> None:
     ]
     for encoder in encoders[1:]:
         assert all(torch.equal(encoder[name], tensor) for name, tensor in encoders[0].items())
+
+
+def test_head_draws_from_a_stream_of_its_own() -> None:
+    config = TrialConfig(seed=3)
+    torch.manual_seed(derive_seed(3, "head initialisation"))
+    expected = build_head(config.head, config.embedding_dim).state_dict()
+    got = build_model(config).head.state_dict()
+    assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
 
 
 def test_model_depends_on_the_trials_seed_only() -> None:

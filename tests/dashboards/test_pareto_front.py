@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from dashboards.pareto_front import FrontInfo, info, plot, render, to_html, to_png
+from orchestrator.front_table import FrontTable
+from trainables.reports import Direction
+
+ROOT = Path(__file__).parents[2]
+OBJECTIVES: dict[str, Direction] = {"knn_accuracy": "max", "d_eff": "min"}
+HOSTILE = '</script><script>hostile()</script><img src="http://evil.example/x" onerror="hostile()">'
+
+
+def row(trial: str, accuracy: float, d_eff: float, on_front: bool, **more: Any) -> dict[str, Any]:
+    values = {"trial": trial, "epoch": 5, "on_front": on_front, "status": "completed"}
+    return {**values, "knn_accuracy": accuracy, "d_eff": d_eff, "param.head.kind": "mlp", **more}
+
+
+def table(*rows: dict[str, Any], title: str = "digits", objectives: Any = OBJECTIVES) -> FrontTable:
+    columns = ["trial", "epoch", "on_front", "status", "knn_accuracy", "d_eff"]
+    points = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns).astype({"on_front": bool})
+    return FrontTable(title, objectives, points)
+
+
+THREE = table(
+    row("trial-0002", 0.95, 40.0, True, **{"param.head.kind": "none"}),
+    row("trial-0000", 0.90, 10.0, True),
+    row("trial-0001", 0.60, 3.0, True),
+    row("trial-0003", 0.50, 30.0, False),
+)
+
+
+class Page(HTMLParser):
+    """The tags of a page with their attributes, and the text of its table's cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.cells: list[str] = []
+        self._in_cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._in_cell = tag == "td"
+        if self._in_cell:
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.cells[-1] += data
+
+
+@pytest.fixture(scope="module")
+def pages() -> dict[str, bytes]:
+    return render(THREE.with_run_ids({f"trial-000{number}": f"id-{number}" for number in range(4)}))
+
+
+@pytest.fixture(scope="module")
+def page(pages: dict[str, bytes]) -> Page:
+    return Page(pages["pareto_front.html"].decode())
+
+
+def test_a_sweep_has_three_files(pages: dict[str, bytes]) -> None:
+    assert sorted(pages) == ["pareto_front.csv", "pareto_front.html", "pareto_front.png"]
+
+
+def test_the_page_loads_nothing_from_elsewhere(page: Page) -> None:
+    loads = [(tag, a) for tag, a in page.tags if {"src", "href", "srcset", "data"} & a.keys()]
+    assert loads == []
+    assert [tag for tag, _ in page.tags if tag in ("link", "iframe", "object", "img")] == []
+    assert ("meta", {"charset": "utf-8"}) in page.tags
+
+
+def test_the_page_brings_its_own_plotly(pages: dict[str, bytes], page: Page) -> None:
+    assert sum(tag == "script" for tag, _ in page.tags) >= 2
+    assert len(pages["pareto_front.html"]) > 1_000_000
+    assert b"Plotly.newPlot(" in pages["pareto_front.html"]
+
+
+def test_the_pages_table_is_the_front_in_order_along_d_eff(page: Page) -> None:
+    rows = [page.cells[start : start + 6] for start in range(0, len(page.cells), 6)]
+    assert rows == [
+        ["0.6", "3", "mlp", "trial-0001", "5", "id-1"],
+        ["0.9", "10", "mlp", "trial-0000", "5", "id-0"],
+        ["0.95", "40", "none", "trial-0002", "5", "id-2"],
+    ]
+
+
+def test_the_csv_is_the_front(pages: dict[str, bytes]) -> None:
+    read = pd.read_csv(io.BytesIO(pages["pareto_front.csv"]), keep_default_na=False)
+    front = THREE.front.drop(columns="on_front").assign(run_id=["id-2", "id-0", "id-1"])
+    pd.testing.assert_frame_equal(read, front.reset_index(drop=True))
+
+
+def test_the_picture_is_a_png_of_some_size(pages: dict[str, bytes]) -> None:
+    assert pages["pareto_front.png"].startswith(b"\x89PNG\r\n\x1a\n")
+    picture = imread(io.BytesIO(pages["pareto_front.png"]))
+    assert picture.shape[0] > 400 and picture.shape[1] > 800
+    assert len(set(picture.reshape(-1, picture.shape[2])[:, 0].tolist())) > 10
+
+
+def test_the_x_axis_of_d_eff_is_logarithmic_with_readable_ticks() -> None:
+    axis = json.loads(str(plot(info(THREE)).to_json()))["layout"]["xaxis"]
+    assert axis["type"] == "log"
+    assert axis["tickvals"] == [2, 5, 10, 20, 50]
+    assert axis["ticktext"] == ["2", "5", "10", "20", "50"]
+
+
+def test_other_axes_are_linear() -> None:
+    drawn = info(table(row("t", 0.9, 3.0, True), objectives={"d_eff": "min", "knn_accuracy": "max"}))
+    assert (drawn.x.metric, drawn.x.logarithmic) == ("knn_accuracy", False)
+    assert "type" not in json.loads(str(plot(drawn).to_json()))["layout"]["xaxis"]
+
+
+def test_the_fronts_line_is_in_order_along_x() -> None:
+    front = json.loads(str(plot(info(THREE)).to_json()))["data"][-1]
+    drawn = info(THREE).front
+    assert drawn["d_eff"].tolist() == [3.0, 10.0, 40.0]
+    assert drawn["knn_accuracy"].tolist() == [0.6, 0.9, 0.95]
+    assert (front["name"], front["line"]["shape"]) == ("front", "hv")
+
+
+def test_where_x_is_maximised_a_value_holds_to_the_left() -> None:
+    drawn = info(table(row("t", 0.9, 3.0, True), objectives={"d_eff": "min", "knn_accuracy": "max"}))
+    assert json.loads(str(plot(drawn).to_json()))["data"][-1]["line"]["shape"] == "vh"
+
+
+def test_every_point_is_drawn_by_its_head() -> None:
+    *clouds, front = json.loads(str(plot(info(THREE)).to_json()))["data"]
+    assert [(cloud["name"], len(cloud["hovertext"])) for cloud in clouds] == [("mlp", 3), ("none", 1)]
+    assert len(front["hovertext"]) == 3
+    assert len({cloud["marker"]["color"] for cloud in clouds}) == 2
+
+
+def test_a_point_tells_its_configuration_without_what_does_not_exist() -> None:
+    values = {"param.head.depth": float("nan"), "param.temperature": 0.123456, "param.seed": None}
+    (hover,) = info(table(row("trial-0000", 0.9, 3.0, True, **values))).points["hover"]
+    assert hover.split("<br>") == [
+        "<b>trial-0000</b>, epoch 5",
+        "knn_accuracy = 0.9",
+        "d_eff = 3",
+        "head.kind = mlp",
+        "temperature = 0.1235",
+    ]
+
+
+def test_hostile_names_stay_text() -> None:
+    hostile = row(HOSTILE, 0.9, 3.0, True, **{"param.head.kind": HOSTILE, f"param.{HOSTILE}": HOSTILE})
+    drawn = info(table({**hostile, "run_id": HOSTILE}, title=HOSTILE))
+    text = to_html(drawn)
+    page = Page(text)
+    assert [tag for tag, _ in Page(str(drawn.points["hover"].tolist()[0])).tags] == [
+        "b",
+        "br",
+        "br",
+        "br",
+        "br",
+        "br",
+    ]
+    assert "<script>hostile" not in text
+    assert [attributes for tag, attributes in page.tags if tag == "img" or "onerror" in attributes] == []
+    assert page.cells.count(HOSTILE) == 3
+
+
+def test_a_hostile_metric_stays_text() -> None:
+    objectives: dict[str, Direction] = {HOSTILE: "max", "d_eff": "min"}
+    text = to_html(info(table(row("t", 0.9, 3.0, True, **{HOSTILE: 1.0}), objectives=objectives)))
+    assert "<script>hostile" not in text
+    assert [tag for tag, _ in Page(text).tags if tag == "img"] == []
+
+
+def test_a_sweep_without_points_has_its_pages() -> None:
+    empty = render(table())
+    assert b"0 points on the front, of 0 validated epochs of 0 trials" in empty["pareto_front.html"]
+    assert empty["pareto_front.png"].startswith(b"\x89PNG")
+    assert empty["pareto_front.csv"].decode().splitlines() == ["trial,epoch,status,knn_accuracy,d_eff"]
+
+
+def test_one_objective_is_drawn_over_epochs() -> None:
+    rows = [row("t", 0.5, 3.0, False, epoch=1), row("t", 0.9, 3.0, True, epoch=7)]
+    drawn = info(table(*rows, objectives={"knn_accuracy": "max"}))
+    assert (drawn.x.metric, drawn.y.metric) == ("epoch", "knn_accuracy")
+    assert drawn.front["epoch"].tolist() == [7]
+    assert Page(to_html(drawn)).cells == ["0.9", "7", "mlp", "t"]
+    assert to_png(drawn).startswith(b"\x89PNG")
+
+
+def test_without_a_head_parameter_all_points_are_of_one_kind() -> None:
+    rows = row("t", 0.9, 3.0, True)
+    del rows["param.head.kind"]
+    drawn: FrontInfo = info(table(rows))
+    assert drawn.points["kind"].tolist() == ["trial"]
+    assert to_png(drawn).startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_importing_the_page_loads_neither_ray_nor_torch() -> None:
+    heavy = ("ray", "torch", "optuna", "mlflow")
+    code = (
+        f"import sys, dashboards.pareto_front; print([name for name in {heavy} if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == "[]"

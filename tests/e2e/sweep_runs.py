@@ -1,0 +1,124 @@
+"""Runs the product as its user does: as a command, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from orchestrator.events import Event
+from orchestrator.ledger import read_ledger
+from orchestrator.paths import SweepPaths
+from orchestrator.record import SweepRecord
+from orchestrator.settings import load_settings
+
+REPOSITORY = Path(__file__).parents[2]
+TINY = Path(__file__).parent / "tiny.yaml"
+_RAY_PROCESSES = ("raylet", "gcs_server", "ray::")
+
+
+@dataclass
+class SweepRun:
+    """A sweep that was run by the command line, and how to look at what it left."""
+
+    folder: Path
+    name: str
+    returncode: int
+    stdout: str
+    stderr: str
+
+    @property
+    def paths(self) -> SweepPaths:
+        return SweepPaths(self.folder / "runs" / self.name)
+
+    @property
+    def events(self) -> list[Event]:
+        return list(read_ledger(self.paths.ledger))
+
+    @property
+    def record(self) -> SweepRecord:
+        settings = load_settings(self.paths.settings)
+        record = SweepRecord(settings.objectives, settings.reference())
+        for event in self.events:
+            record.apply(event)
+        return record
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+
+    def runs(self) -> list[Run]:
+        (experiment,) = [e for e in self.client.search_experiments() if e.name != "Default"]
+        return list(self.client.search_runs([experiment.experiment_id]))
+
+    @property
+    def parent(self) -> Run:
+        return next(run for run in self.runs() if run.info.run_name == self.name)
+
+    @property
+    def children(self) -> dict[str, Run]:
+        return {str(r.info.run_name): r for r in self.runs() if r.info.run_name != self.name}
+
+
+def command(folder: Path, name: str, file: Path, *arguments: str) -> list[str]:
+    """The sweep command with everything that it writes below `folder`."""
+    places = [f"storage={folder}/runs", f"tracking.uri=sqlite:///{folder}/mlflow.db"]
+    overrides = [part for place in places for part in ("--set", place)]
+    python = [sys.executable, "-m", "orchestrator.sweep", str(file), "--name", name]
+    return [*python, *overrides, *arguments]
+
+
+def run_sweep(
+    folder: Path,
+    name: str,
+    *arguments: str,
+    file: Path = TINY,
+    while_running: Callable[[psutil.Process], None] | None = None,
+) -> SweepRun:
+    """Runs a sweep to its end; `while_running` may do something to it in the meantime."""
+    with subprocess.Popen(
+        command(folder, name, file, *arguments),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            if while_running:
+                while_running(psutil.Process(process.pid))
+            stdout, stderr = process.communicate(timeout=240)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return SweepRun(folder, name, process.returncode, stdout, stderr)
+
+
+def wait_for(look: Callable[[], Any], timeout_s: float = 90) -> Any:
+    """What `look` returns once it is neither None nor false."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def ray_processes() -> set[int]:
+    """Process ids of everything that Ray has running on this machine."""
+    found = set()
+    for process in psutil.process_iter(["cmdline", "name"]):
+        line = " ".join(process.info["cmdline"] or [process.info["name"] or ""])
+        if any(word in line for word in _RAY_PROCESSES) and process.status() != psutil.STATUS_ZOMBIE:
+            found.add(process.pid)
+    return found

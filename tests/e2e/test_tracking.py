@@ -1,0 +1,147 @@
+"""The tracker against a real MLflow server that goes away for a while. No Ray."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from sweep_runs import TINY, wait_for
+
+from dashboards.pareto_front import render
+from orchestrator.events import Event, SweepEnded, SweepStarted, TrialEnded, TrialProposed, TrialReported
+from orchestrator.paths import SweepPaths
+from orchestrator.record import SweepRecord
+from orchestrator.search_space import to_trial_config
+from orchestrator.settings import load_settings, to_yaml
+from orchestrator.tracking import Tracker
+from orchestrator.tracking_check import check_tracking
+from trainables.reports import METRICS, EpochReport
+
+pytestmark = pytest.mark.slow
+
+
+class Server:
+    """An MLflow tracking server on loopback that can be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
+             "--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--workers", "1",
+             "--artifacts-destination", str(self.folder / "artifacts")],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=1) as response:
+                return response.status == 200
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        import os
+        import signal
+
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+def _report(epoch: int, accuracy: float) -> dict[str, object]:
+    metrics = dict.fromkeys(METRICS, 1.0) | {"knn_accuracy": accuracy, "d_eff": float(epoch)}
+    training = {epoch: {"train_loss": 1.0, "no_positive_share": 0.0, "epoch_time_s": 0.1}}
+    return EpochReport(epoch, metrics, training).to_dict()
+
+
+def test_server_that_goes_away_loses_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    settings = load_settings(TINY, [f"tracking.uri={server.uri}", f"storage={tmp_path}/runs"])
+    check_tracking(settings.tracking.uri)
+    paths = SweepPaths.of(settings.storage, "outage")
+    paths.root.mkdir(parents=True)
+    paths.settings.write_text(to_yaml(settings))
+    record = SweepRecord(settings.objectives, settings.reference())
+    tracker = Tracker(settings, "outage", paths, {"ray": "2"}, render)
+
+    def emit(event: Event) -> None:
+        record.apply(event)
+        tracker(event, record)
+
+    config = to_trial_config(settings.trial, {}).model_dump()
+    emit(SweepStarted("outage", {}, {}, time.time()))
+    for number in range(3):
+        trial = f"trial-{number:04d}"
+        emit(TrialProposed(trial, number, {"temperature": 0.1}, config, time.time()))
+        if number == 1:
+            server.stop()
+        emit(TrialReported(trial, _report(number + 1, 0.5 + number / 10), time.time()))
+        folder = paths.snapshot(trial, number + 1)
+        folder.mkdir(parents=True)
+        (folder / "snapshot.json").write_text("{}")
+        emit(TrialEnded(trial, "completed", "", time.time()))
+    emit(SweepEnded("completed", "all 3 trials ended", time.time()))
+    server.start()
+
+    assert tracker.close(patience_s=60) == 0
+    assert tracker.num_refused == 0
+    client = MlflowClient(server.uri)
+    runs = {run.info.run_name: run for run in client.search_runs([tracker.experiment_id])}
+    assert set(runs) == {"outage", "trial-0000", "trial-0001", "trial-0002"}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    for number in range(3):
+        run_id = runs[f"trial-{number:04d}"].info.run_id
+        history = client.get_metric_history(run_id, "knn_accuracy")
+        assert [(m.step, m.value) for m in history] == [(number + 1, 0.5 + number / 10)]
+        assert client.list_artifacts(run_id, f"snapshots/epoch-{number + 1:04d}")
+    assert "pareto_front.html" in [a.path for a in client.list_artifacts(tracker.run_id)]
+
+
+def test_snapshot_that_leaves_the_front_leaves_mlflow_too(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    settings = load_settings(TINY, [f"tracking.uri={uri}", f"storage={tmp_path}/runs"])
+    paths = SweepPaths.of(settings.storage, "leaves")
+    paths.root.mkdir(parents=True)
+    paths.settings.write_text(to_yaml(settings))
+    record = SweepRecord(settings.objectives, settings.reference())
+    tracker = Tracker(settings, "leaves", paths, {}, render)
+    for number, accuracy in enumerate([0.5, 0.9]):
+        trial = f"trial-{number:04d}"
+        folder = paths.snapshot(trial, 5)
+        folder.mkdir(parents=True)
+        (folder / "weights.safetensors").write_bytes(b"weights")
+        for event in (
+            TrialProposed(trial, number, {}, settings.trial.model_dump(), 0.0),
+            TrialReported(trial, _report(5, accuracy), 0.0),
+            TrialEnded(trial, "completed", "", 0.0),
+        ):
+            record.apply(event)
+            tracker(event, record)
+    assert tracker.close(patience_s=30) == 0
+    client = MlflowClient(uri)
+    runs = {run.info.run_name: run.info.run_id for run in client.search_runs([tracker.experiment_id])}
+    assert client.list_artifacts(runs["trial-0000"], "snapshots/epoch-0005") == []
+    assert len(client.list_artifacts(runs["trial-0001"], "snapshots/epoch-0005")) == 1

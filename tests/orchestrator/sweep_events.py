@@ -1,0 +1,81 @@
+"""Events, records and search spaces for the tests of this folder, with as little in them as will do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from orchestrator.events import (
+    Event,
+    TrialEnded,
+    TrialProposed,
+    TrialReported,
+    TrialStarted,
+    TrialStatus,
+)
+from orchestrator.record import SweepRecord
+from orchestrator.settings import SweepSettings
+from trainables.config import TrialConfig
+from trainables.reports import Direction
+
+OBJECTIVES: dict[str, Direction] = {"knn_accuracy": "max", "d_eff": "min"}
+REFERENCE = {"knn_accuracy": 0.0, "d_eff": 128.0}
+TRIALS = ("trial-0000", "trial-0001", "trial-0002")
+EXAMPLES = settings(max_examples=60, deadline=None)
+
+CONDITIONAL_SPACE = {
+    "head.kind": {"choice": ["none", "mlp", "monotonic"]},
+    "head.depth": {"int": [1, 3], "when": {"head.kind": ["mlp", "monotonic"]}},
+    "temperature": {"log_uniform": [0.03, 0.5]},
+}
+"""Draws of it have a depth exactly where there is a head."""
+
+epochs_of_a_sweep = st.lists(
+    st.tuples(
+        st.sampled_from(TRIALS),
+        st.integers(0, 8).map(lambda hits: hits / 8),
+        st.integers(1, 8).map(float),
+    ),
+    max_size=25,
+)
+"""(trial, accuracy, d_eff) of reports in order; on a coarse grid, so that ties and equals are common."""
+
+
+def proposed(trial: str, number: int = 0, **parameters: Any) -> TrialProposed:
+    return TrialProposed(trial, number, parameters, TrialConfig().model_dump(), time=0.0)
+
+
+def started(trial: str, time: float = 0.0) -> TrialStarted:
+    return TrialStarted(trial, time)
+
+
+def reported(trial: str, epoch: int, accuracy: float, d_eff: float) -> TrialReported:
+    metrics = {"knn_accuracy": accuracy, "d_eff": d_eff, "validation_time_s": 0.5}
+    training = {epoch: {"train_loss": 1.0, "epoch_time_s": 2.0}}
+    return TrialReported(trial, {"epoch": epoch, "metrics": metrics, "training": training}, time=0.0)
+
+
+def ended(trial: str, status: TrialStatus = "completed", reason: str = "") -> TrialEnded:
+    return TrialEnded(trial, status, reason, time=10.0)
+
+
+def reports(epochs: list[tuple[str, float, float]]) -> list[TrialReported]:
+    """One report an entry; the entry's place, from 1, is its epoch."""
+    return [reported(trial, epoch, *values) for epoch, (trial, *values) in enumerate(epochs, start=1)]
+
+
+def record_of(*events: Event) -> SweepRecord:
+    """A record of TRIALS, all proposed, after these events."""
+    record = SweepRecord(OBJECTIVES, REFERENCE)
+    for number, trial in enumerate(TRIALS):
+        record.apply(proposed(trial, number))
+    for event in events:
+        record.apply(event)
+    return record
+
+
+def settings_of(**changes: Any) -> SweepSettings:
+    """Settings of a sweep over CONDITIONAL_SPACE."""
+    return SweepSettings.model_validate({"name": "s", "search_space": CONDITIONAL_SPACE, **changes})

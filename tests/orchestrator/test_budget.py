@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from orchestrator.budget import SweepStopper, tidy_interrupts
+
+
+class Clock:
+    """A clock that goes on when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def stopper_of(
+    time_budget_s: float | None = None, clock: Clock | None = None, has_nodes: bool = True
+) -> SweepStopper:
+    return SweepStopper(time_budget_s, lambda: has_nodes, clock or Clock())
+
+
+def answers(stopper: SweepStopper, clock: Clock, times: list[float]) -> list[bool]:
+    """What the stopper says when asked at these times."""
+    said = []
+    for clock.now in times:
+        said.append(stopper.stop_all())
+    return said
+
+
+def test_a_sweep_stops_when_its_time_is_used_up() -> None:
+    clock = Clock()
+    stopper = stopper_of(60.0, clock)
+    assert answers(stopper, clock, [1000.0, 1059.9, 1060.0, 1061.0]) == [False, False, True, True]
+    assert stopper.reason == "the time budget of 60 s is used up"
+    assert stopper.status == "completed"
+
+
+def test_without_a_budget_a_sweep_goes_on() -> None:
+    clock = Clock()
+    stopper = stopper_of(None, clock)
+    assert answers(stopper, clock, [1000.0, 1e6, 1e9]) == [False, False, False]
+    assert stopper.reason == ""
+
+
+def test_no_single_trial_is_stopped() -> None:
+    stopper = stopper_of(0.0)
+    assert stopper.stop_all()
+    assert stopper("trial-0000", {"done": False}) is False
+
+
+def test_an_interrupt_stops_the_sweep() -> None:
+    stopper = stopper_of(60.0)
+    stopper.interrupt("SIGTERM")
+    assert stopper.stop_all()
+    assert (stopper.status, stopper.reason) == ("interrupted", "interrupted by SIGTERM")
+
+
+def test_a_cluster_that_stays_without_nodes_ends_the_sweep() -> None:
+    clock = Clock()
+    stopper = stopper_of(None, clock, has_nodes=False)
+    times = [1000.0, 1010.0, 1029.9, 1035.0, 1036.0]
+    assert answers(stopper, clock, times) == [False, False, False, True, True]
+    assert stopper.reason == "the Ray cluster has had no node for 30 s"
+    assert stopper.status == "failed"
+
+
+def test_a_cluster_whose_nodes_come_back_is_waited_for() -> None:
+    clock = Clock()
+    seen = iter([True, False, True, False, False])
+    stopper = SweepStopper(None, lambda: next(seen), clock)
+    assert answers(stopper, clock, [1000.0, 1020.0, 1040.0, 1060.0, 1069.0]) == [False] * 5
+    assert next(seen, None) is None
+
+
+def send(*numbers: signal.Signals) -> None:
+    """Signals to this very process; each is handled before the next is sent."""
+    for number in numbers:
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_ends_the_sweep_tidily(number: signal.Signals) -> None:
+    stopper = stopper_of()
+    with tidy_interrupts(stopper):
+        assert not stopper.stop_all()
+        send(number)
+        assert stopper.stop_all()
+    assert stopper.reason == f"interrupted by {number.name}"
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_ends_the_program(second: signal.Signals) -> None:
+    stopper = stopper_of()
+    with tidy_interrupts(stopper):
+        send(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            send(second)
+    assert stopper.reason == "interrupted by SIGTERM"
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+
+def interrupted_by(error: type[BaseException]) -> None:
+    with tidy_interrupts(stopper_of()):
+        raise error
+
+
+def test_the_handlers_are_put_back() -> None:
+    before = handlers()
+    with tidy_interrupts(stopper_of()):
+        during = handlers()
+    assert not set(during) & set(before)
+    assert handlers() == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_the_handlers_are_put_back_after_an_error(error: type[BaseException]) -> None:
+    before = handlers()
+    with pytest.raises(error):
+        interrupted_by(error)
+    assert handlers() == before

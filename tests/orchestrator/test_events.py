@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from orchestrator.events import (
+    Event,
+    SweepEnded,
+    SweepStarted,
+    TrialEnded,
+    TrialProposed,
+    TrialReported,
+    TrialStarted,
+    from_dict,
+    to_dict,
+)
+
+EXAMPLES_OF_EACH = [
+    SweepStarted("s", {"name": "s", "search": {"trials": 3}}, {"python": "3.11"}, 1.5),
+    TrialProposed("trial-0000", 0, {"head.kind": "mlp"}, {"epochs": 3}, 2.5),
+    TrialStarted("trial-0000", 3.5),
+    TrialReported("trial-0000", {"epoch": 5, "metrics": {"d_eff": 3.0}, "training": {}}, 4.5),
+    TrialEnded("trial-0000", "failed", "é [red]", 5.5, "Traceback\n  line"),
+    SweepEnded("interrupted", "interrupted by SIGINT", 6.5),
+]
+
+
+def test_there_is_an_example_of_each_event() -> None:
+    assert {type(event) for event in EXAMPLES_OF_EACH} == set(get_args(Event))
+
+
+@pytest.mark.parametrize("event", EXAMPLES_OF_EACH, ids=lambda event: type(event).__name__)
+def test_from_dict_inverts_to_dict(event: Event) -> None:
+    data = to_dict(event)
+    assert data["event"] == type(event).__name__
+    assert from_dict(data) == event
+    assert "event" in data
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({}, "unknown event None"),
+        ({"event": "TrialVanished", "trial": "t"}, "unknown event 'TrialVanished'"),
+        ({"event": "TrialStarted", "trial": "t"}, "TrialStarted: .*'time'"),
+        ({"event": "TrialStarted", "trial": "t", "time": 1, "more": 2}, "TrialStarted: .*'more'"),
+    ],
+)
+def test_from_dict_refuses_what_is_no_event(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_dict(data)
+
+
+@pytest.mark.parametrize("event", EXAMPLES_OF_EACH, ids=lambda event: type(event).__name__)
+def test_events_cannot_be_changed(event: Event) -> None:
+    with pytest.raises(AttributeError):
+        event.time = 0.0  # pyright: ignore[reportAttributeAccessIssue]

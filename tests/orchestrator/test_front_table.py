@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from hypothesis import given
+from sweep_events import (
+    EXAMPLES,
+    TRIALS,
+    ended,
+    epochs_of_a_sweep,
+    proposed,
+    record_of,
+    reported,
+    reports,
+)
+
+from orchestrator.front_table import front_table
+
+Epochs = list[tuple[str, float, float]]
+
+
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_the_table_has_every_point_and_marks_the_front(epochs: Epochs) -> None:
+    record = record_of(*reports(epochs))
+    table = front_table("s", record)
+    assert len(table.points) == len(epochs)
+    marked = set(zip(table.front["trial"], table.front["epoch"], strict=True))
+    assert marked == {(point.trial, point.epoch) for point in record.front}
+
+
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_the_front_comes_first_and_the_best_of_it_before(epochs: Epochs) -> None:
+    points = front_table("s", record_of(*reports(epochs))).points
+    keys = [
+        (not row["on_front"], -row["knn_accuracy"], row["trial"], row["epoch"])
+        for row in points.to_dict("records")
+    ]
+    assert keys == sorted(keys)
+
+
+def test_a_row_tells_metrics_status_and_parameters() -> None:
+    record = record_of(
+        proposed(TRIALS[0], 0, **{"head.kind": "mlp", "temperature": 0.25}),
+        reported(TRIALS[0], 5, accuracy=0.75, d_eff=6.0),
+        ended(TRIALS[0]),
+    )
+    row = front_table("s", record).points.iloc[0]
+    assert (row["trial"], row["epoch"], row["status"]) == (TRIALS[0], 5, "completed")
+    assert (row["knn_accuracy"], row["d_eff"]) == (0.75, 6.0)
+    assert (row["param.head.kind"], row["param.temperature"]) == ("mlp", 0.25)
+
+
+def test_a_parameter_that_does_not_exist_is_missing() -> None:
+    record = record_of(
+        proposed(TRIALS[0], 0, **{"head.kind": "none"}),
+        proposed(TRIALS[1], 1, **{"head.kind": "mlp", "head.depth": 2}),
+        reported(TRIALS[0], 1, 0.9, 9.0),
+        reported(TRIALS[1], 1, 0.5, 5.0),
+    )
+    points = front_table("s", record).points
+    assert points["trial"].tolist() == [TRIALS[0], TRIALS[1]]
+    assert points["param.head.depth"].isna().tolist() == [True, False]
+    assert points["param.head.depth"].tolist()[1] == 2
+
+
+def test_the_table_of_no_points_has_its_columns() -> None:
+    table = front_table("s", record_of())
+    assert list(table.points.columns) == [
+        "trial",
+        "epoch",
+        "on_front",
+        "status",
+        "knn_accuracy",
+        "d_eff",
+    ]
+    assert len(table.points) == len(table.front) == 0
+
+
+def test_run_ids_stand_beside_their_trials() -> None:
+    record = record_of(reported(TRIALS[0], 1, 0.5, 5.0), reported(TRIALS[1], 1, 0.9, 9.0))
+    table = front_table("s", record)
+    with_ids = table.with_run_ids({TRIALS[0]: "aaa", TRIALS[1]: "bbb"})
+    assert dict(zip(with_ids.points["trial"], with_ids.points["run_id"], strict=True)) == {
+        TRIALS[0]: "aaa",
+        TRIALS[1]: "bbb",
+    }
+    assert "run_id" not in table.points

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import logging
+import math
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sweep_events import EXAMPLES, ended, proposed, reported, started
+
+from orchestrator.errors import UserError
+from orchestrator.events import Event, SweepEnded, SweepStarted, TrialEnded, TrialReported
+from orchestrator.ledger import Ledger, decode, encode, read_ledger
+from trainables.reports import EpochReport
+
+EVENTS: list[Event] = [
+    SweepStarted("s", {"name": "s", "first_trials": [{"head.kind": None}]}, {"python": "3.11"}, 1.5),
+    proposed("trial-0000", 0, **{"head.kind": "mlp", "temperature": 0.1 + 0.2}),
+    started("trial-0000", time=2.0),
+    ended("trial-0000", "failed", "line\nbreak \r é [red] \u2028 \x85"),
+    SweepEnded("completed", "", 3.0),
+]
+
+
+def write(path: Path, events: list[Event]) -> Path:
+    ledger = Ledger(path)
+    for event in events:
+        ledger.append(event)
+    ledger.close()
+    return path
+
+
+@pytest.fixture
+def ledger_file(tmp_path: Path) -> Path:
+    return write(tmp_path / "ledger.jsonl", EVENTS)
+
+
+def test_events_are_read_back_in_order(ledger_file: Path) -> None:
+    assert list(read_ledger(ledger_file)) == EVENTS
+
+
+def test_each_event_is_one_line(ledger_file: Path) -> None:
+    assert len(ledger_file.read_bytes().splitlines()) == len(EVENTS)
+
+
+def test_a_report_is_read_back_as_the_same_epoch(tmp_path: Path) -> None:
+    event = reported("trial-0000", 5, accuracy=0.1 + 0.2, d_eff=7.0)
+    (again,) = read_ledger(write(tmp_path / "ledger.jsonl", [event]))
+    assert isinstance(again, TrialReported)
+    assert EpochReport.from_dict(again.report) == EpochReport.from_dict(event.report)
+
+
+def test_numbers_that_are_not_finite_are_kept(tmp_path: Path) -> None:
+    event = reported("trial-0000", 5, accuracy=math.nan, d_eff=math.inf)
+    (again,) = read_ledger(write(tmp_path / "ledger.jsonl", [event]))
+    assert isinstance(again, TrialReported)
+    assert math.isnan(again.report["metrics"]["knn_accuracy"])
+    assert again.report["metrics"]["d_eff"] == math.inf
+
+
+def test_an_event_is_on_disk_when_append_returns(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    for number, event in enumerate(EVENTS, start=1):
+        ledger.append(event)
+        assert list(read_ledger(ledger.path)) == EVENTS[:number]
+    ledger.close()
+
+
+def test_an_opened_ledger_goes_on_where_it_ended(ledger_file: Path) -> None:
+    write(ledger_file, EVENTS[:2])
+    assert list(read_ledger(ledger_file)) == EVENTS + EVENTS[:2]
+
+
+@pytest.mark.parametrize("num_bytes", [1, 2, 20])
+def test_a_torn_last_line_is_dropped_with_a_warning(
+    num_bytes: int, ledger_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger_file.write_bytes(ledger_file.read_bytes()[:-num_bytes])
+    with caplog.at_level(logging.WARNING, logger="orchestrator.ledger"):
+        assert list(read_ledger(ledger_file)) == EVENTS[:-1]
+    assert f"{ledger_file}:{len(EVENTS)}: dropped the last line" in caplog.text
+
+
+def test_an_empty_ledger_has_no_events(tmp_path: Path) -> None:
+    assert list(read_ledger(write(tmp_path / "ledger.jsonl", []))) == []
+
+
+@pytest.mark.parametrize("line", [1, 2, 4])
+def test_a_flipped_bit_is_an_error_with_its_line(line: int, ledger_file: Path) -> None:
+    lines = ledger_file.read_bytes().splitlines(keepends=True)
+    middle = len(lines[line - 1]) // 2
+    damaged = bytearray(lines[line - 1])
+    damaged[middle] ^= 1
+    ledger_file.write_bytes(b"".join([*lines[: line - 1], bytes(damaged), *lines[line:]]))
+    events = read_ledger(ledger_file)
+    assert [next(events) for _ in range(line - 1)] == EVENTS[: line - 1]
+    with pytest.raises(UserError, match=f"{ledger_file}:{line}: the ledger is damaged"):
+        next(events)
+
+
+def test_an_unknown_event_in_the_middle_is_an_error(ledger_file: Path) -> None:
+    text = b'{"event":"SweepPaused","time":1.5}'
+    line = f"{zlib.crc32(text):08x} ".encode() + text + b"\n"
+    ledger_file.write_bytes(line + ledger_file.read_bytes())
+    with pytest.raises(UserError, match=f"{ledger_file}:1: .*unknown event 'SweepPaused'"):
+        list(read_ledger(ledger_file))
+
+
+@EXAMPLES
+@given(st.text(), st.text(), st.floats(allow_nan=False))
+def test_any_text_survives_a_line(reason: str, details: str, time: float) -> None:
+    event = TrialEnded("trial-0000", "failed", reason, time, details)
+    line = encode(event)
+    assert line.count(b"\n") == 1
+    assert decode(line) == event
+
+
+@EXAMPLES
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_any_altered_byte_is_noticed(position: int, change: int) -> None:
+    line = bytearray(encode(EVENTS[1]))
+    line[position % len(line)] ^= change
+    with pytest.raises(ValueError, match=r"^its checksum is wrong$"):
+        decode(bytes(line))

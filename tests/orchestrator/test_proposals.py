@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from sweep_events import settings_of
+
+from orchestrator.proposals import DIRECTIONS, SAMPLERS, Proposals, distribution
+from orchestrator.search_space import Parameter, Value, is_active, to_trial_config
+from orchestrator.settings import SamplerKind
+from trainables.reports import Direction
+
+NUM_TRIALS = 30
+
+
+def run(
+    sampler: str, seed: int = 7, num_trials: int = NUM_TRIALS
+) -> tuple[Proposals, list[dict[str, Value]]]:
+    """Asks and tells; every fifth trial fails, from the first on, and two are always under way."""
+    proposals = Proposals(settings_of(search={"sampler": sampler, "seed": seed}))
+    asked = [proposals.ask()]
+    for _ in range(num_trials):
+        number, values = asked[-1]
+        asked.append(proposals.ask())
+        if number % 5 == 0:
+            proposals.tell_failed(number)
+        else:
+            proposals.tell(
+                number, [float(str(values["temperature"])), float(str(values.get("head.depth", 9)))]
+            )
+    proposals.tell_failed(asked[-1][0])
+    return proposals, [values for _, values in asked]
+
+
+def test_samplers_are_those_of_the_settings() -> None:
+    assert set(SAMPLERS) == set(get_args(SamplerKind))
+    assert set(DIRECTIONS) == set(get_args(Direction))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_no_trial_is_left_running(sampler: str) -> None:
+    proposals, asked = run(sampler)
+    states = proposals.states()
+    assert sorted(states) == list(range(len(asked)))
+    assert all(states[number] == "FAIL" for number in range(0, NUM_TRIALS, 5))
+    assert sum(state == "COMPLETE" for state in states.values()) == NUM_TRIALS * 4 // 5
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_proposal_is_a_point_of_the_space(sampler: str) -> None:
+    settings = settings_of()
+    for values in run(sampler)[1]:
+        existing = [name for name, p in settings.search_space.items() if is_active(p, values)]
+        assert sorted(values) == sorted(existing)
+        assert all(settings.search_space[name].contains(value) for name, value in values.items())
+        to_trial_config(settings.trial, values)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_proposals_reach_every_choice(sampler: str) -> None:
+    asked = run(sampler)[1]
+    assert {values["head.kind"] for values in asked} == {"none", "mlp", "monotonic"}
+    assert {"head.depth" in values for values in asked} == {True, False}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_same_seed_gives_the_same_proposals(sampler: str) -> None:
+    assert run(sampler)[1] == run(sampler)[1]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_another_seed_gives_other_proposals(sampler: str) -> None:
+    assert run(sampler, seed=7, num_trials=3)[1] != run(sampler, seed=8, num_trials=3)[1]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_first_trials_come_first_and_complete(sampler: str) -> None:
+    first: list[dict[str, Any]] = [
+        {"head.kind": "none"},
+        {"head.kind": "mlp", "head.depth": 3},
+        {"temperature": 0.2},
+    ]
+    settings = settings_of(first_trials=first, trial={"temperature": 0.05}, search={"sampler": sampler})
+    proposals = Proposals(settings)
+    assert [proposals.ask() for _ in first] == [
+        (0, {"head.kind": "none", "temperature": 0.05}),
+        (1, {"head.kind": "mlp", "head.depth": 3, "temperature": 0.05}),
+        (2, {"head.kind": "monotonic", "head.depth": 1, "temperature": 0.2}),
+    ]
+
+
+def test_values_are_told_in_the_objectives_own_directions() -> None:
+    proposals = Proposals(settings_of())
+    for values in ([0.9, 10.0], [0.8, 20.0], [0.7, 5.0]):
+        proposals.tell(proposals.ask()[0], values)
+    assert sorted(trial.number for trial in proposals.study.best_trials) == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"choice": ["a", 1, None]}, CategoricalDistribution(["a", 1, None])),
+        ({"int": [1, 3]}, IntDistribution(1, 3)),
+        ({"uniform": [0, 1]}, FloatDistribution(0.0, 1.0)),
+        ({"log_uniform": [0.1, 1]}, FloatDistribution(0.1, 1.0, log=True)),
+    ],
+)
+def test_each_kind_of_parameter_has_its_distribution(data: dict[str, Any], expected: object) -> None:
+    assert distribution(Parameter.model_validate(data)) == expected
+
+
+def test_a_conditional_parameter_may_stand_before_its_parent() -> None:
+    space = {
+        "head.depth": {"int": [2, 3], "when": {"head.kind": ["mlp"]}},
+        "head.kind": {"choice": ["mlp"]},
+    }
+    values = Proposals(settings_of(search_space=space)).ask()[1]
+    assert values["head.kind"] == "mlp"
+    assert values["head.depth"] in (2, 3)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from sweep_events import (
+    EXAMPLES,
+    OBJECTIVES,
+    REFERENCE,
+    TRIALS,
+    ended,
+    epochs_of_a_sweep,
+    proposed,
+    record_of,
+    reported,
+    reports,
+    started,
+)
+
+from orchestrator.events import SweepEnded, SweepStarted
+from orchestrator.pareto import contributions, hypervolume, nondominated
+from orchestrator.record import SweepRecord
+
+Epochs = list[tuple[str, float, float]]
+
+
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_the_front_equals_the_front_of_all_points_at_once(epochs: Epochs) -> None:
+    record = record_of(*reports(epochs))
+    kept = nondominated([(-accuracy, d_eff) for _, accuracy, d_eff in epochs])
+    expected = [index for index, keep in enumerate(kept, start=1) if keep]
+    assert sorted(point.epoch for point in record.front) == expected
+
+
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_each_trial_has_the_front_of_its_own_points(epochs: Epochs) -> None:
+    record = record_of(*reports(epochs))
+    for name, trial in record.trials.items():
+        own = [
+            (epoch, -a, d) for epoch, (trial_name, a, d) in enumerate(epochs, 1) if trial_name == name
+        ]
+        kept = nondominated([values for _, *values in own])
+        assert [p.epoch for p in trial.points] == [epoch for epoch, *_ in own]
+        assert [p.epoch for p in trial.front] == [
+            o[0] for o, keep in zip(own, kept, strict=True) if keep
+        ]
+
+
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_hypervolume_never_falls(epochs: Epochs) -> None:
+    record = record_of()
+    volumes = [record.hypervolume()]
+    for report in reports(epochs):
+        record.apply(report)
+        volumes.append(record.hypervolume())
+    assert volumes == sorted(volumes)
+    every = [(-accuracy, d_eff) for _, accuracy, d_eff in epochs]
+    assert volumes[-1] == pytest.approx(hypervolume(every, (0.0, 128.0)))
+
+
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_the_representative_contributes_most(epochs: Epochs) -> None:
+    record = record_of(*reports(epochs))
+    for trial in record.trials.values():
+        chosen = record.representative(trial)
+        volumes = contributions([p.values for p in trial.points], (0.0, 128.0))
+        assert (chosen is None) == (not trial.points)
+        if chosen is not None:
+            assert volumes[trial.points.index(chosen)] == pytest.approx(volumes.max())
+
+
+def test_hypervolume_of_one_point_is_its_box() -> None:
+    record = record_of(reported(TRIALS[0], 1, accuracy=0.5, d_eff=28.0))
+    assert record.hypervolume() == pytest.approx(0.5 * 100)
+    assert record_of().hypervolume() == 0
+
+
+def test_points_that_are_not_finite_are_left_out() -> None:
+    record = record_of(
+        reported(TRIALS[0], 1, accuracy=math.nan, d_eff=5.0),
+        reported(TRIALS[0], 2, accuracy=0.9, d_eff=math.inf),
+        reported(TRIALS[0], 3, accuracy=0.5, d_eff=9.0),
+    )
+    assert [point.epoch for point in record.front] == [3]
+    assert [point.epoch for point in record.trials[TRIALS[0]].points] == [3]
+    assert record.trials[TRIALS[0]].epoch == 3
+
+
+def test_a_trial_without_finite_report_has_no_representative() -> None:
+    record = record_of(reported(TRIALS[0], 1, accuracy=math.nan, d_eff=5.0))
+    assert record.representative(record.trials[TRIALS[0]]) is None
+
+
+def test_a_front_point_keeps_its_metrics_in_their_own_direction() -> None:
+    record = record_of(reported(TRIALS[1], 4, accuracy=0.75, d_eff=6.0))
+    (point,) = record.front
+    assert (point.trial, point.epoch, point.values) == (TRIALS[1], 4, (-0.75, 6.0))
+    assert point.metrics["knn_accuracy"] == 0.75
+
+
+def test_of_equal_points_the_earlier_stays() -> None:
+    record = record_of(reported(TRIALS[0], 1, 0.5, 5.0), reported(TRIALS[1], 1, 0.5, 5.0))
+    assert [point.trial for point in record.front] == [TRIALS[0]]
+
+
+def test_the_sorted_front_has_the_best_of_the_first_objective_first() -> None:
+    epochs = [(0.5, 2.0), (0.9, 9.0), (0.7, 5.0)]
+    record = record_of(*(reported(TRIALS[0], i, *values) for i, values in enumerate(epochs, 1)))
+    assert [point.metrics["knn_accuracy"] for point in record.sorted_front()] == [0.9, 0.7, 0.5]
+
+
+def test_a_trial_goes_from_pending_over_running_to_its_end() -> None:
+    record = record_of()
+    trial = record.trials[TRIALS[0]]
+    story = [trial.status]
+    for event in (started(TRIALS[0], time=4.0), ended(TRIALS[0], "failed", "out of memory")):
+        record.apply(event)
+        story.append(trial.status)
+    assert story == ["pending", "running", "failed"]
+    assert (trial.started, trial.ended, trial.reason) == (4.0, 10.0, "out of memory")
+    assert trial.is_ended
+
+
+def test_count_counts_trials_in_any_of_the_states() -> None:
+    record = record_of(started(TRIALS[0]), started(TRIALS[1]), ended(TRIALS[1], "stopped"))
+    assert record.count("running") == record.count("stopped") == record.count("pending") == 1
+    assert record.count("running", "pending") == 2
+    assert record.count("completed", "failed") == 0
+
+
+def test_training_time_adds_epochs_and_validations() -> None:
+    record = record_of(reported(TRIALS[0], 1, 0.5, 5.0), reported(TRIALS[0], 2, math.nan, 5.0))
+    assert record.trials[TRIALS[0]].training_time_s == pytest.approx(2 * (2.0 + 0.5))
+
+
+def test_the_sweep_has_a_start_and_an_end() -> None:
+    record = SweepRecord(OBJECTIVES, REFERENCE)
+    record.apply(SweepStarted("s", {}, {}, time=1.0))
+    assert (record.status, record.started, record.ended) == ("running", 1.0, None)
+    record.apply(SweepEnded("interrupted", "interrupted by SIGINT", time=9.0))
+    assert (record.status, record.reason, record.ended) == ("interrupted", "interrupted by SIGINT", 9.0)
+
+
+def test_a_proposal_keeps_parameters_and_configuration() -> None:
+    record = SweepRecord(OBJECTIVES, REFERENCE)
+    event = proposed("trial-0007", 7, **{"head.kind": "mlp"})
+    record.apply(event)
+    trial = record.trials["trial-0007"]
+    assert (trial.number, trial.parameters, trial.config) == (7, {"head.kind": "mlp"}, event.config)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from sweep_events import (
+    EXAMPLES,
+    OBJECTIVES,
+    TRIALS,
+    ended,
+    epochs_of_a_sweep,
+    record_of,
+    reported,
+    reports,
+    started,
+)
+
+from orchestrator.events import TrialReported
+from orchestrator.paths import SweepPaths
+from orchestrator.record import SweepRecord
+from orchestrator.retention import EmbeddingsOf, OwnFront, Retention, wanted_snapshots
+from trainables.reports import EpochReport
+
+Epochs = list[tuple[str, float, float]]
+
+
+class Sweep:
+    """Workers that write snapshots as they should, and a driver that hears of every report."""
+
+    def __init__(self, root: Path, embeddings: EmbeddingsOf) -> None:
+        self.paths = SweepPaths(root)
+        self.record = record_of()
+        self._retention = Retention(self.paths, embeddings)
+        make_rule = OwnFront(OBJECTIVES)
+        self._rules = {trial: make_rule() for trial in TRIALS}
+
+    def report(self, event: TrialReported) -> None:
+        report = EpochReport.from_dict(event.report)
+        if self._rules[event.trial](report):
+            folder = self.paths.snapshot(event.trial, report.epoch)
+            folder.mkdir(parents=True)
+            (folder / "weights.safetensors").write_bytes(b"weights")
+        self.record.apply(event)
+        self._retention(event, self.record)
+
+    def on_disk(self) -> set[Path]:
+        return {path.parent for path in self.paths.root.rglob("weights.safetensors")}
+
+
+def folders(sweep: Sweep, record: SweepRecord) -> set[Path]:
+    return {sweep.paths.snapshot(point.trial, point.epoch) for point in record.front}
+
+
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_on_disk_are_exactly_the_fronts_snapshots(
+    tmp_path_factory: pytest.TempPathFactory, epochs: Epochs
+) -> None:
+    sweep = Sweep(tmp_path_factory.mktemp("sweep"), "front")
+    for event in reports(epochs):
+        sweep.report(event)
+        assert sweep.on_disk() == folders(sweep, sweep.record)
+
+
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_with_all_embeddings_each_trials_own_front_is_on_disk(
+    tmp_path_factory: pytest.TempPathFactory, epochs: Epochs
+) -> None:
+    sweep = Sweep(tmp_path_factory.mktemp("sweep"), "all")
+    for event in reports(epochs):
+        sweep.report(event)
+    alone = [record_of(*[e for e in reports(epochs) if e.trial == trial]) for trial in TRIALS]
+    assert sweep.on_disk() == set().union(*(folders(sweep, record) for record in alone))
+
+
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_a_trials_own_front_agrees_with_a_record_of_that_trial(epochs: Epochs) -> None:
+    is_wanted = OwnFront(OBJECTIVES)()
+    record = record_of()
+    for event in reports([(TRIALS[0], accuracy, d_eff) for _, accuracy, d_eff in epochs]):
+        record.apply(event)
+        on_front = event.report["epoch"] in [point.epoch for point in record.front]
+        assert is_wanted(EpochReport.from_dict(event.report)) == on_front
+
+
+def test_each_trial_gets_a_front_of_its_own() -> None:
+    make_rule = OwnFront(OBJECTIVES)
+    good = EpochReport.from_dict(reported(TRIALS[0], 1, accuracy=0.9, d_eff=2.0).report)
+    bad = EpochReport.from_dict(reported(TRIALS[1], 1, accuracy=0.1, d_eff=9.0).report)
+    assert make_rule()(good)
+    assert make_rule()(bad)
+
+
+def test_trials_without_snapshots_leave_no_folder(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, "front")
+    sweep.report(reported(TRIALS[0], 1, accuracy=0.5, d_eff=5.0))
+    sweep.report(reported(TRIALS[1], 1, accuracy=0.6, d_eff=4.0))
+    folder = sweep.paths.snapshot(TRIALS[0], 1).parent
+    assert not folder.exists()
+    assert sweep.paths.snapshot(TRIALS[1], 1).parent.is_dir()
+
+
+def test_other_events_remove_nothing(tmp_path: Path) -> None:
+    record = record_of(reported(TRIALS[0], 1, accuracy=0.5, d_eff=5.0))
+    paths = SweepPaths(tmp_path)
+    paths.snapshot(TRIALS[0], 1).mkdir(parents=True)
+    retention = Retention(paths, "front")
+    for event in (started(TRIALS[0]), ended(TRIALS[0])):
+        retention(event, record)
+    assert paths.snapshot(TRIALS[0], 1).is_dir()
+
+
+@pytest.mark.parametrize("embeddings", ["front", "none"])
+def test_wanted_is_the_front_alone(embeddings: EmbeddingsOf) -> None:
+    record = record_of(reported(TRIALS[0], 1, 0.5, 5.0), reported(TRIALS[1], 2, 0.6, 4.0))
+    assert wanted_snapshots(record, embeddings) == {(TRIALS[1], 2)}
+    assert wanted_snapshots(record, "all") == {(TRIALS[0], 1), (TRIALS[1], 2)}

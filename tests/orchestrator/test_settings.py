@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sweep_events import CONDITIONAL_SPACE, EXAMPLES, settings_of
+
+from orchestrator.settings import complete_first_trial, load_settings, parse_duration, to_yaml
+from trainables.config import TrialConfig
+from trainables.reports import METRICS
+
+Write = Callable[[str | bytes], Path]
+
+ROOT = Path(__file__).parents[2]
+SPACES = sorted(ROOT.glob("search_spaces/*.yaml"))
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)
+def test_every_search_space_of_the_repository_loads(path: Path) -> None:
+    settings = load_settings(path)
+    assert settings.name == path.stem
+    assert settings.reference().keys() == settings.objectives.keys()
+    for given_values in settings.first_trials:
+        complete_first_trial(settings, given_values)
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)
+def test_every_search_space_survives_to_yaml(path: Path, write_space: Write) -> None:
+    settings = load_settings(path)
+    again = load_settings(write_space(to_yaml(settings)))
+    assert again == settings
+    assert list(again.objectives) == list(settings.objectives)
+    assert list(again.search_space) == list(settings.search_space)
+
+
+variants = st.fixed_dictionaries(
+    {"name": st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,9}", fullmatch=True)},
+    optional={
+        "trial": st.fixed_dictionaries(
+            {"patience_epochs": st.none() | st.integers(1, 99)},
+            optional={"temperature": st.floats(0.03, 0.5), "head": st.just({"kind": "none"})},
+        ),
+        "search": st.fixed_dictionaries(
+            {"time_budget": st.none() | st.sampled_from(["90s", "1.5m", "12h", "2d", "7d", "0.5s"])},
+            optional={
+                "sampler": st.sampled_from(["tpe", "nsga2", "random"]),
+                "trials": st.integers(1, 9),
+            },
+        ),
+        "objectives": st.permutations(["knn_accuracy", "recall_at_1"]).map(
+            lambda n: dict.fromkeys(n, "max")
+        ),
+        "first_trials": st.lists(
+            st.fixed_dictionaries({"temperature": st.floats(0.03, 0.5)}), max_size=2
+        ),
+        "tracking": st.fixed_dictionaries(
+            {"experiment": st.none() | st.sampled_from(["null", "1e3", "a.b"])}
+        ),
+        "resources": st.fixed_dictionaries({"gpus": st.sampled_from([0, 0.25, 1])}),
+        "storage": st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])),
+    },
+)
+
+
+@EXAMPLES
+@given(variants)
+def test_to_yaml_is_read_back_to_the_same_settings(
+    tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]
+) -> None:
+    settings = settings_of(**data)
+    path = tmp_path_factory.getbasetemp() / "resolved.yaml"
+    path.write_text(to_yaml(settings), encoding="utf-8")
+    again = load_settings(path)
+    assert again == settings
+    assert list(again.objectives) == list(settings.objectives)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90s", 90),
+        ("10m", 600),
+        ("12h", 43200),
+        ("2d", 172800),
+        ("1.5 h", 5400),
+        (" 3s ", 3),
+        (None, None),
+    ],
+)
+def test_parse_duration_gives_seconds(text: str | None, seconds: float | None) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("value", [10, 1.5, True, "", "s", "10", "-3s", "0m", "1h30m", "10 min", "1e3s"])
+def test_parse_duration_refuses_what_has_no_unit(value: object) -> None:
+    with pytest.raises(ValueError, match="such as 10m"):
+        parse_duration(value)
+
+
+def test_reference_is_the_worst_there_can_be() -> None:
+    settings = settings_of(
+        objectives={"knn_accuracy": "max", "d_eff": "min", "train_loss": "min"},
+        reference_point={"train_loss": 9},
+    )
+    worst = {"knn_accuracy": 0.0, "d_eff": TrialConfig().embedding_dim, "train_loss": 9.0}
+    assert settings.reference() == worst
+
+
+def test_reference_point_comes_before_the_natural_worst() -> None:
+    settings = settings_of(reference_point={"knn_accuracy": 0.5})
+    assert settings.reference()["knn_accuracy"] == 0.5
+    assert settings.reference()["d_eff"] == 128.0
+
+
+def test_a_metric_without_worst_value_takes_a_reference_point() -> None:
+    for name in (name for name, metric in METRICS.items() if metric.worst is None):
+        settings = settings_of(objectives={name: "min"}, reference_point={name: 3})
+        assert settings.reference() == {name: 3.0}
+
+
+@pytest.mark.parametrize(
+    ("given_values", "complete"),
+    [
+        ({"head.kind": "none"}, {"head.kind": "none", "temperature": 0.1}),
+        ({"head.kind": "mlp"}, {"head.kind": "mlp", "head.depth": 1, "temperature": 0.1}),
+        (
+            {"head.depth": 3, "temperature": 0.2},
+            {"head.kind": "monotonic", "head.depth": 3, "temperature": 0.2},
+        ),
+    ],
+)
+def test_a_first_trial_is_completed_from_trial(given_values: Any, complete: dict[str, Any]) -> None:
+    assert complete_first_trial(settings_of(), given_values) == complete
+
+
+def test_experiment_is_the_name_where_left_out() -> None:
+    assert settings_of().experiment == "s"
+    assert settings_of(tracking={"experiment": "e"}).experiment == "e"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        settings_of().name = "other"
+
+
+def test_a_when_with_one_value_needs_no_list() -> None:
+    space = {**CONDITIONAL_SPACE, "epochs": {"int": [1, 2], "when": {"head.kind": "mlp"}}}
+    assert settings_of(search_space=space).search_space["epochs"].when == {"head.kind": ["mlp"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["orchestrator.settings", "orchestrator.sweep"])
+def test_importing_settings_loads_no_heavy_library(module: str) -> None:
+    heavy = ("torch", "ray", "mlflow", "optuna", "pandas")
+    code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import pytest
+from rich.console import Console
+from sweep_events import TRIALS, ended, proposed, record_of, reported, started
+
+from orchestrator.events import Event, SweepEnded, SweepStarted
+from orchestrator.record import SweepRecord
+from orchestrator.terminal import Progress, format_duration, front_as_table, progress_line, time_left
+
+START = SweepStarted("s", {}, {}, time=100.0)
+
+
+def console(terminal: bool = False) -> Console:
+    return Console(file=io.StringIO(), width=200, force_terminal=terminal, color_system=None)
+
+
+def text_of(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def show(events: Sequence[Event], terminal: bool = False) -> str:
+    """What is printed while these events happen to a sweep of three trials."""
+    target = console(terminal)
+    progress = Progress(target, "s", 3, None, clock=lambda: 100.0)
+    record = record_of()
+    for event in events:
+        record.apply(event)
+        progress(event, record)
+    return text_of(target)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"),
+        (0, "0 s"),
+        (44.6, "45 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599, "59 min 59 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_format_duration(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("events", "time_budget_s", "left"),
+    [
+        ([], None, None),
+        ([START], None, None),
+        ([START], 60.0, 40.0),
+        ([START], 5.0, 0.0),
+        ([START, started(TRIALS[0], 110.0)], None, None),
+        ([START, started(TRIALS[0], 110.0), ended(TRIALS[0])], None, 20.0),
+        ([START, started(TRIALS[0], 110.0), ended(TRIALS[0], "failed")], None, 20.0),
+        ([START, started(TRIALS[0], 110.0), ended(TRIALS[0])], 25.0, 5.0),
+        ([START, started(TRIALS[0], 110.0), ended(TRIALS[0])], 600.0, 20.0),
+        ([started(TRIALS[0], 110.0), *(ended(trial) for trial in TRIALS)], None, 0.0),
+    ],
+)
+def test_time_left_is_the_rate_so_far_or_the_budget(
+    events: list[Event], time_budget_s: float | None, left: float | None
+) -> None:
+    record = record_of(*events)
+    assert time_left(record, num_trials=3, time_budget_s=time_budget_s, now=120.0) == left
+
+
+def test_the_progress_line_counts_and_times() -> None:
+    starts = [started(TRIALS[0], 110.0), started(TRIALS[1], 110.0)]
+    record = record_of(START, *starts, ended(TRIALS[0]), ended(TRIALS[1], "failed"))
+    line = progress_line(record, "digits", 4, None, now=290.0)
+    assert line == "digits: 1/4 trials done, 1 running, 1 failed, 3 min 10 s gone, about 3 min 00 s left"
+
+
+def test_the_progress_line_admits_what_it_does_not_know() -> None:
+    line = progress_line(record_of(START), "digits", 3, None, now=103.0)
+    assert line == "digits: 0/3 trials done, 3 running, 0 failed, 3 s gone, time left unknown"
+
+
+@pytest.fixture
+def record() -> SweepRecord:
+    return record_of(
+        proposed(TRIALS[0], 0, **{"head.kind": "none", "temperature": 0.123456}),
+        proposed(TRIALS[1], 1, **{"head.kind": "mlp", "head.depth": 2, "temperature": 0.1}),
+        reported(TRIALS[0], 5, accuracy=0.98765, d_eff=9.0),
+        reported(TRIALS[1], 10, accuracy=0.5, d_eff=3.0),
+    )
+
+
+def test_the_front_is_shown_with_its_configurations(record: SweepRecord) -> None:
+    target = console()
+    target.print(front_as_table(record, record.sorted_front()))
+    rows = [line.split() for line in text_of(target).splitlines()]
+    assert rows == [
+        ["knn_accuracy", "d_eff", "trial", "epoch", "configuration"],
+        ["0.9877", "9", "trial-0000", "5", "kind", "none,", "temperature", "0.1235"],
+        ["0.5", "3", "trial-0001", "10", "kind", "mlp,", "depth", "2,", "temperature", "0.1"],
+    ]
+
+
+def test_a_configuration_is_printed_literally() -> None:
+    record = record_of(
+        proposed(TRIALS[0], 0, **{"head.kind": "[red]mlp[/red] :smile:"}),
+        reported(TRIALS[0], 5, accuracy=0.5, d_eff=9.0),
+    )
+    target = console()
+    target.print(front_as_table(record, record.front))
+    assert "kind [red]mlp[/red] :smile:" in text_of(target)
+
+
+def test_the_front_fits_on_a_narrow_terminal(record: SweepRecord) -> None:
+    target = Console(file=io.StringIO(), width=80, force_terminal=False)
+    target.print(front_as_table(record, record.sorted_front()))
+    assert all(len(line) <= 80 for line in text_of(target).splitlines())
+    assert "0.9877" in text_of(target)
+
+
+def test_elsewhere_each_ended_trial_has_a_line() -> None:
+    events = [
+        started(TRIALS[0]),
+        reported(TRIALS[0], 1, accuracy=0.75, d_eff=6.0),
+        ended(TRIALS[0]),
+        ended(TRIALS[1], "stopped"),
+    ]
+    assert show(events).splitlines() == [
+        "[1/3] trial-0000 completed: monotonic, knn_accuracy 0.75, d_eff 6",
+        "[2/3] trial-0001 stopped: monotonic, -",
+    ]
+
+
+def test_on_a_terminal_only_failures_leave_a_line() -> None:
+    events = [ended(TRIALS[0]), ended(TRIALS[1], "failed", "out of memory")]
+    assert show(events, terminal=True).splitlines() == ["trial-0001 failed: out of memory"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_reason_is_printed_literally(terminal: bool) -> None:
+    reason = "[red]RuntimeError[/red]: [/nothing] [bold] tensor[3, 4]"
+    text = show([ended(TRIALS[0], "failed", reason)], terminal)
+    assert text == f"trial-0000 failed: {reason}\n"
+
+
+def test_a_terminal_shows_progress_and_front_until_the_sweep_ends() -> None:
+    target = console(terminal=True)
+    progress = Progress(target, "digits", 3, None, clock=lambda: 105.0)
+    record = record_of(START, reported(TRIALS[0], 1, accuracy=0.75, d_eff=6.0))
+    progress.start()
+    progress(started(TRIALS[0]), record)
+    progress(SweepEnded("completed", "", 106.0), record)
+    assert "digits: 0/3 trials done" in text_of(target)
+    assert "trial-0000" in text_of(target)
+
+
+def test_a_terminal_says_that_ray_is_starting() -> None:
+    target = console(terminal=True)
+    progress = Progress(target, "digits", 3, None)
+    progress.start()
+    progress.stop()
+    assert "digits: starting Ray ..." in text_of(target)
+
+
+def test_elsewhere_nothing_is_drawn() -> None:
+    target = console()
+    progress = Progress(target, "digits", 3, None)
+    progress.start()
+    progress(SweepEnded("completed", "", 106.0), record_of(START))
+    assert text_of(target) == ""

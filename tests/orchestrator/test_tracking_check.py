@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import UserError
+from orchestrator.tracking_check import check_tracking
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers /health under /mlflow as MLflow does, and 404 elsewhere."""
+
+    def do_GET(self) -> None:
+        is_healthy = self.path == "/mlflow/health"
+        self.send_response(200 if is_healthy else 404)
+        self.end_headers()
+        self.wfile.write(b"OK" if is_healthy else b"nothing here")
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keeps the tests quiet."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The address of a running HTTP server."""
+    with HTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_server_that_answers_is_accepted(end: str, server: str) -> None:
+    check_tracking(f"{server}/mlflow{end}")
+
+
+@pytest.mark.slow
+def test_a_server_that_is_no_mlflow_is_refused(server: str) -> None:
+    with pytest.raises(UserError, match=f"tracking.uri: {server} answers 404; is it an MLflow server"):
+        check_tracking(server)
+
+
+def test_a_port_where_nobody_listens_is_refused() -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        uri = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"no answer from {uri} .*refused.*; start the server"):
+            check_tracking(uri)
+
+
+def test_an_address_without_host_is_refused() -> None:
+    with pytest.raises(UserError, match=r"no answer from http://"):
+        check_tracking("http://")
+
+
+@pytest.mark.parametrize("uri", ["mlflow.db", "", "localhost", "/tmp/mlflow.db"])
+def test_a_uri_without_scheme_is_refused(uri: str) -> None:
+    with pytest.raises(UserError, match=r"no scheme; write sqlite:///mlflow\.db or http://HOST:PORT"):
+        check_tracking(uri)
+
+
+def test_two_slashes_before_a_database_are_refused() -> None:
+    with pytest.raises(UserError, match="three slashes"):
+        check_tracking("sqlite://mlflow.db")
+
+
+def test_a_database_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"folder {tmp_path}/missing does not exist"):
+        check_tracking(f"sqlite:///{tmp_path}/missing/mlflow.db")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_place_that_cannot_be_written_is_refused(
+    exists: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if exists:
+        (tmp_path / "mlflow.db").touch()
+    asked: list[Path] = []
+    # Tests often run as root, for whom everything is writable.
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append(path))
+    with pytest.raises(UserError, match="is not writable"):
+        check_tracking(f"sqlite:///{tmp_path}/mlflow.db")
+    assert asked == [tmp_path / "mlflow.db" if exists else tmp_path]
+
+
+def test_nothing_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_tracking("sqlite:///mlflow.db")
+    check_tracking(f"sqlite:///{tmp_path}/other.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_present_database_is_accepted_and_untouched(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(b"content")
+    check_tracking(f"sqlite:///{database}")
+    assert database.read_bytes() == b"content"

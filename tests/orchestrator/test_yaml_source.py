@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import UserError
+from orchestrator.yaml_source import plain, read_yaml
+
+Write = Callable[[str | bytes], Path]
+
+TEXT = """\
+name: s
+search_space:
+  head.kind:
+    choice: [none, mlp]
+  temperature: {uniform: [0.1, 0.5]}
+first_trials:
+  - {head.kind: none}
+  - {head.kind: mlp}
+"""
+
+
+@pytest.mark.parametrize(
+    ("location", "line"),
+    [
+        (["name"], 1),
+        (["search_space", "head.kind"], 3),
+        (["search_space", "head.kind", "choice"], 4),
+        (["search_space", "temperature", "uniform", 1], 5),
+        (["first_trials", 1, "head.kind"], 8),
+        (["search_space", "absent"], 2),
+        (["absent"], 1),
+    ],
+)
+def test_where_names_the_line_of_a_key(location: list[str | int], line: int, write_space: Write) -> None:
+    path = write_space(TEXT)
+    assert read_yaml(path).where(location) == f"{path}:{line}"
+
+
+def test_plain_keeps_content_and_drops_yaml_types(write_space: Write) -> None:
+    data = plain(read_yaml(write_space("a: [1, 2.5, x, true, null]\nb: {1: 0x10}\n")).data)
+    assert data == {"a": [1, 2.5, "x", True, None], "b": {1: 16}}
+    assert [type(value) for value in data["a"]] == [int, float, str, bool, type(None)]
+    assert type(data["b"][1]) is int
+
+
+@pytest.mark.parametrize(
+    ("argument", "location", "value"),
+    [
+        ("name=other", ["name"], "other"),
+        ("trial.head.depth=3", ["trial", "head", "depth"], 3),
+        ("search_space.head.kind.choice=[mlp]", ["search_space", "head.kind", "choice"], ["mlp"]),
+        ("search_space.head.depth={int: [1, 2]}", ["search_space", "head.depth"], {"int": [1, 2]}),
+        ("storage=a=b", ["storage"], "a=b"),
+        ("trial.temperature=5e-2", ["trial", "temperature"], 0.05),
+        ("search.time_budget=null", ["search", "time_budget"], None),
+    ],
+)
+def test_set_puts_a_value_over_the_file(
+    argument: str, location: list[str], value: object, write_space: Write
+) -> None:
+    source = read_yaml(write_space(TEXT))
+    source.set(argument)
+    node = plain(source.data)
+    for key in location:
+        node = node[key]
+    assert node == value
+    assert source.where(location) == f"--set {argument}"
+
+
+def test_set_leaves_other_lines_in_place(write_space: Write) -> None:
+    path = write_space(TEXT)
+    source = read_yaml(path)
+    source.set("search_space.temperature={uniform: [1, 2]}")
+    assert source.where(["search_space", "head.kind"]) == f"{path}:3"
+    assert source.where(["search_space", "temperature", "uniform"]).startswith("--set ")
+
+
+def test_set_finds_the_longest_key(write_space: Write) -> None:
+    source = read_yaml(write_space("a: 1\na.b: 2\na.b.c: 3\n"))
+    source.set("a.b=4")
+    assert plain(source.data) == {"a": 1, "a.b": 4, "a.b.c": 3}
+
+
+def test_the_last_set_of_a_key_wins(write_space: Write) -> None:
+    source = read_yaml(write_space(TEXT))
+    source.set("name=first")
+    source.set("name=second")
+    assert plain(source.data)["name"] == "second"
+    assert source.where(["name"]) == "--set name=second"
+
+
+@pytest.mark.parametrize(
+    ("argument", "fragments"),
+    [
+        ("name", ["--set name: ", "key=value"]),
+        ("=3", ["--set =3: ", "key=value"]),
+        ("name=[1", ["--set name=[1: ", "not valid YAML"]),
+        ("name.deeper=1", ["--set name.deeper=1: ", "name is 's'", "not a group"]),
+        ("first_trials.0.head.kind=mlp", ["--set first_trials.0", "not a group"]),
+    ],
+)
+def test_set_refuses_what_leads_nowhere(argument: str, fragments: list[str], write_space: Write) -> None:
+    source = read_yaml(write_space(TEXT))
+    with pytest.raises(UserError) as caught:
+        source.set(argument)
+    assert all(fragment in str(caught.value) for fragment in fragments), caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("name: [1, 2\nfoo: bar\n", ["space.yaml:2: invalid YAML"]),
+        ("a:\n  b: 1\n\tc: 2\n", ["space.yaml:3: invalid YAML", "\\t"]),
+        ("a: 1\nb: 2\na: 3\n", ["space.yaml:3: ", 'duplicate key "a"']),
+        ("a: 1\n---\nb: 2\n", ["space.yaml:2: ", "another document"]),
+        ("a: *nowhere\n", ["space.yaml:1: ", "undefined alias"]),
+        ("- a\n- b\n", ["space.yaml: ", "mapping", "CommentedSeq"]),
+        ("just words\n", ["space.yaml: ", "mapping"]),
+        ("", ["space.yaml: ", "mapping"]),
+        (b"\xff\xfe\x00\x01", ["space.yaml: ", "UTF-8"]),
+        (b"name: a\x00b\n", ["space.yaml: ", "invalid YAML", "#x0000"]),
+        (b"\x89PNG\r\n\x1a\n", ["space.yaml: ", "UTF-8"]),
+    ],
+    ids=["open", "tab", "duplicate", "two", "alias", "list", "text", "empty", "utf16", "nul", "png"],
+)
+def test_a_file_that_is_no_mapping_is_refused(
+    text: str | bytes, fragments: list[str], write_space: Write
+) -> None:
+    with pytest.raises(UserError) as caught:
+        read_yaml(write_space(text))
+    assert all(fragment in str(caught.value) for fragment in fragments), caught.value
+
+
+def test_a_missing_file_names_those_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "digits.yaml").touch()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match="no such file") as caught:
+        read_yaml(tmp_path / "digit.yaml")
+    assert str(tmp_path / "digits.yaml") in str(caught.value)
+    assert "notes.txt" not in str(caught.value)
+
+
+def test_a_missing_folder_is_said_without_suggestions(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "digits.yaml"
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: no such file$"):
+        read_yaml(path)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read \\(Is a directory\\)"):
+        read_yaml(tmp_path)
+
+
+@pytest.mark.parametrize("start", ["", "storage: ", "storage: \n  - "])
+def test_tags_build_and_run_nothing(start: str, tmp_path: Path, write_space: Write) -> None:
+    made = tmp_path / "made"
+    path = write_space(f"{start}!!python/object/apply:os.system ['touch {made}']\n")
+    try:
+        data = plain(read_yaml(path).data)
+    except UserError:
+        data = {}
+    assert not made.exists()
+    assert all(isinstance(value, list) for value in data.values())
+
+
+def test_tags_in_a_set_are_refused(tmp_path: Path, write_space: Write) -> None:
+    made = tmp_path / "made"
+    source = read_yaml(write_space(TEXT))
+    with pytest.raises(UserError, match="not valid YAML"):
+        source.set(f"storage=!!python/object/apply:os.system ['touch {made}']")
+    assert not made.exists()
