@@ -94,13 +94,13 @@ def _hover(row: dict[Any, Any], objectives: list[str]) -> str:
         for name, value in row.items()
         if str(name).startswith("param.") and not _is_missing(value)
     ]
-    if row.get("run_id"):
+    if not _is_missing(row.get("run_id")):
         lines.append(f"run {html.escape(str(row['run_id']))}")
     return "<br>".join(lines)
 
 
 def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 def _number(value: object) -> str:
@@ -196,10 +196,14 @@ def _table(drawn: FrontInfo) -> str:
     present = {column: name for column, name in columns.items() if column in drawn.front}
     head = "".join(f"<th>{html.escape(name)}</th>" for name in present.values())
     rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_number(row[column]))}</td>" for column in present) + "</tr>"
+        "<tr>" + "".join(f"<td>{_cell(row[column])}</td>" for column in present) + "</tr>"
         for row in drawn.front.to_dict("records")
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _cell(value: object) -> str:
+    return "" if _is_missing(value) else html.escape(_number(value))
 
 
 _PAGE = """<!doctype html>
@@ -247,7 +251,7 @@ def to_png(drawn: FrontInfo) -> bytes:
         axes.minorticks_off()
     axes.set_xlabel(drawn.x.label)
     axes.set_ylabel(drawn.y.label)
-    axes.set_title(drawn.title, loc="left", fontsize=10)
+    axes.set_title(drawn.title, loc="left", fontsize=10, parse_math=False)
     axes.grid(alpha=0.25)
     if len(drawn.points):
         axes.legend(loc="lower right", fontsize=9)

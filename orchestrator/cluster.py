@@ -20,9 +20,6 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-# When the driver is killed, Ray's agents wait this long for a head that is gone before they exit; 60 s
-# by default.
-_LOCAL_ENVIRONMENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}
 
 
 def connect(address: str | None) -> list[Node]:
@@ -34,7 +31,7 @@ def connect(address: str | None) -> list[Node]:
     Raises:
         UserError: there is no cluster at `address`.
     """
-    for name, value in {**_ENVIRONMENT, **({} if address else _LOCAL_ENVIRONMENT)}.items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)

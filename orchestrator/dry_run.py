@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.proposals import Proposals
-from orchestrator.search_space import Value, to_trial_config
+from orchestrator.search_space import Value, default_of, to_trial_config
 from orchestrator.settings import SweepSettings, to_yaml
 from orchestrator.terminal import format_duration
 from trainables.config import NUM_TRAINING_ITEMS, TrialConfig
@@ -32,16 +33,24 @@ class Work:
 
 
 def estimate(settings: SweepSettings) -> Work:
-    """The work if no trial stops early."""
-    config = settings.trial
-    num_items = NUM_TRAINING_ITEMS[config.dataset]
-    epochs = settings.search.trials * (config.epochs + config.warmup.epochs)
-    return Work(epochs, epochs * -(-num_items // config.batch_size), epochs * num_items)
+    """The work if no trial stops early and each draws the longest training there is."""
+    num_items = NUM_TRAINING_ITEMS[settings.trial.dataset]
+    epochs_a_trial = max(_extremes(settings, "epochs")) + max(_extremes(settings, "warmup.epochs"))
+    epochs = settings.search.trials * int(epochs_a_trial)
+    steps_an_epoch = -(-num_items // int(min(_extremes(settings, "batch_size"))))
+    return Work(epochs, epochs * steps_an_epoch, epochs * num_items)
+
+
+def _extremes(settings: SweepSettings, name: str) -> list[float]:
+    """The ends of a numeric setting's range, or its one value where it does not vary."""
+    parameter = settings.search_space.get(name)
+    values = [default_of(settings.trial, name)] if parameter is None else parameter.extremes()
+    return [float(value) for value in values if isinstance(value, (int, float))]
 
 
 def show(settings: SweepSettings, console: Console) -> None:
     """Prints what `orchestrator.sweep` would do."""
-    console.print(to_yaml(settings), markup=False, highlight=False)
+    console.print(Text(to_yaml(settings)), soft_wrap=True)
     proposals = Proposals(settings)
     shown = [proposals.ask() for _ in range(min(NUM_SHOWN, settings.search.trials))]
     console.print(f"the first {len(shown)} of {settings.search.trials} trials", style="bold")

@@ -54,6 +54,9 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
     ]
     columns = ["trial", "epoch", "on_front", "status", *record.objectives]
     points = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns).astype({"on_front": bool})
+    # Whole numbers stay whole where some trials lack the parameter.
+    params = [name for name in points.columns if str(name).startswith("param.")]
+    points = points.astype({name: points[name].convert_dtypes().dtype for name in params})
     first = next(iter(record.objectives))
     points = points.sort_values(
         ["on_front", first, "trial", "epoch"],

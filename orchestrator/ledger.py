@@ -23,6 +23,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("ab")
+        _drop_torn_line(path)
 
     def append(self, event: Event) -> None:
         self._file.write(encode(event))
@@ -62,6 +63,15 @@ def read_ledger(path: Path) -> Iterator[Event]:
         try:
             yield decode(line)
         except ValueError as error:
-            if number < len(lines):
+            if line.endswith(b"\n"):
                 raise UserError(f"{path}:{number}: the ledger is damaged here: {error}") from None
             logger.warning("%s:%d: dropped the last line, which was cut short", path, number)
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cuts a file to its last whole line, so that what is appended starts a new one."""
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        logger.warning("%s: dropped the last line, which was cut short", path)
+        os.truncate(path, whole)

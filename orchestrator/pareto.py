@@ -49,12 +49,18 @@ def hypervolume(points: Sequence[Sequence[float]] | Values, reference: Sequence[
 
 
 def contributions(points: Sequence[Sequence[float]] | Values, reference: Sequence[float]) -> Values:
-    """The hypervolume that is lost with each point; 0 for dominated points and all but one of equals."""
+    """The hypervolume that the front of the points loses with each of them.
+
+    0 for dominated points and for all but one of equal points.
+    """
     array = _as_array(points)
     result = np.zeros(len(array))
     kept = nondominated(array)
-    if kept.any():
-        result[kept] = moocore.hv_contributions(array[kept], ref=np.asarray(reference, dtype=float))
+    limit = np.asarray(reference, dtype=float)
+    if len(limit) == 1:  # one best point, which moocore does not take
+        result[kept] = np.maximum(limit - array[kept], 0.0).ravel()
+    elif kept.any():
+        result[kept] = moocore.hv_contributions(array[kept], ref=limit)
     return result
 
 

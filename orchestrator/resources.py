@@ -8,6 +8,7 @@ from orchestrator.errors import UserError
 from orchestrator.settings import ResourceSettings
 
 Node = Mapping[str, float]
+_ROUNDING = 1e-9  # 1 / (1 / 3) is a little below 3
 
 
 def concurrent_trials(resources: ResourceSettings, nodes: Sequence[Node]) -> int:
@@ -19,9 +20,12 @@ def concurrent_trials(resources: ResourceSettings, nodes: Sequence[Node]) -> int
 
 def _places(resources: ResourceSettings, node: Node) -> int:
     places = int(node.get("CPU", 0) // resources.cpus)
-    if resources.gpus:
-        places = min(places, int(node.get("GPU", 0) / resources.gpus + 1e-9))
-    return places
+    if not resources.gpus:
+        return places
+    num_gpus = int(node.get("GPU", 0))
+    if resources.gpus < 1:  # a fraction stays on one GPU
+        return min(places, num_gpus * int(1 / resources.gpus + _ROUNDING))
+    return min(places, int(num_gpus // resources.gpus))
 
 
 def require_fit(resources: ResourceSettings, nodes: Sequence[Node]) -> None:
@@ -32,7 +36,8 @@ def require_fit(resources: ResourceSettings, nodes: Sequence[Node]) -> None:
     """
     if concurrent_trials(resources, nodes) > 0:
         return
-    largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), default={})
+    kinds = ("GPU", "CPU") if resources.gpus else ("CPU", "GPU")
+    largest = max(nodes, key=lambda node: [node.get(kind, 0) for kind in kinds], default={})
     workers = f"{resources.workers} workers with " if resources.workers else ""
     raise UserError(
         f"resources: a trial asks for {workers}{_text(resources.cpus, resources.gpus)}"

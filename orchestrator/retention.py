@@ -6,11 +6,12 @@ removes it when the point is not, or no longer, on the sweep's front.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from orchestrator.events import Event, TrialEnded, TrialReported
+from orchestrator.events import Event, SweepEnded, TrialEnded, TrialReported
 from orchestrator.pareto import minimised
 from orchestrator.paths import SweepPaths
 from orchestrator.record import Point, SweepRecord, with_point
@@ -41,6 +42,8 @@ class OwnFront:
         def is_wanted(report: EpochReport) -> bool:
             nonlocal front
             values = minimised(report.metrics, self._objectives)
+            if not all(math.isfinite(value) for value in values):
+                return False
             point = Point("", report.epoch, report.metrics, values)
             front = with_point(front, point)
             return point in front
@@ -49,7 +52,11 @@ class OwnFront:
 
 
 class Retention:
-    """The listener that removes snapshots that are no longer wanted."""
+    """The listener that removes snapshots that are not, or no longer, wanted.
+
+    A report tells of one snapshot; at a trial's end its folder is looked through, at the sweep's end
+    all are, for what a worker wrote and did not live to report.
+    """
 
     def __init__(self, paths: SweepPaths, embeddings: EmbeddingsOf) -> None:
         self._paths = paths
@@ -57,10 +64,16 @@ class Retention:
         self._stored: set[Key] = set()
 
     def __call__(self, event: Event, record: SweepRecord) -> None:
-        if not isinstance(event, (TrialReported, TrialEnded)):
-            return
-        if isinstance(event, TrialReported):
-            self._stored.add((event.trial, int(event.report["epoch"])))
+        match event:
+            case TrialReported():
+                self._stored.add((event.trial, int(event.report["epoch"])))
+            case TrialEnded():
+                self._stored.update(self._paths.stored_snapshots(event.trial))
+            case SweepEnded():
+                for trial in record.trials:
+                    self._stored.update(self._paths.stored_snapshots(trial))
+            case _:
+                return
         unwanted = self._stored - wanted_snapshots(record, self._embeddings)
         for trial, epoch in unwanted:
             folder = self._paths.snapshot(trial, epoch)

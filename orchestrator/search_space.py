@@ -49,10 +49,14 @@ class Parameter(BaseModel):
             )
         data = dict(data)
         for kind in KINDS[1:]:
-            if isinstance(data.get(kind), list):
-                if len(data[kind]) != 2:
+            if data.get(kind) is not None:
+                if not isinstance(data[kind], (list, tuple)) or len(data[kind]) != 2:
                     raise ValueError(f"{kind} takes [low, high], got {data[kind]!r}")
                 data[kind] = tuple(data[kind])
+        if isinstance(data.get("choice"), list):
+            for value in data["choice"]:
+                if isinstance(value, (list, dict)):
+                    raise ValueError(f"choice takes single values, got {value!r}")
         if isinstance(data.get("when"), Mapping):
             data["when"] = {
                 name: list(values) if isinstance(values, list) else [values]
@@ -68,7 +72,9 @@ class Parameter(BaseModel):
             raise ValueError(f"a parameter has exactly one of {', '.join(KINDS)}; got {got}")
         if self.choice is not None and not self.choice:
             raise ValueError("choice is empty; list at least one value")
-        if self.choice is not None and len({(type(v), v) for v in self.choice}) < len(self.choice):
+        if self.choice is not None and len({(isinstance(v, bool), v) for v in self.choice}) < len(
+            self.choice
+        ):
             raise ValueError(f"choice names a value twice: {self.choice}")
         if self.choice is None and self.low > self.high:
             raise ValueError(f"low {self.low:g} is above high {self.high:g}; swap them")

@@ -8,6 +8,7 @@ import difflib
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,17 +31,17 @@ from trainables.config import TrialConfig
 from trainables.reports import METRICS, Direction
 
 SamplerKind = Literal["tpe", "nsga2", "random"]
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*$")
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*")
 _METRICS_IN_SHORT = [n for n in METRICS if not n.startswith("recall")] + ["recall_at_1 .. recall_at_20"]
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def parse_duration(value: Any) -> float | None:
     """Seconds of a duration such as 90s, 10m, 12h or 2d; None stays None."""
     if value is None:
         return None
-    match = _DURATION.match(str(value)) if isinstance(value, str) else None
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     if match is None or float(match[1]) == 0:
         raise ValueError(f"a duration is a number above 0 with s, m, h or d, such as 10m; got {value!r}")
     return float(match[1]) * _SECONDS[match[2]]
@@ -48,7 +49,7 @@ def parse_duration(value: Any) -> float | None:
 
 def parse_name(value: Any) -> str:
     """A name that is safe as a folder and in a URL."""
-    if not isinstance(value, str) or not _NAME.match(value):
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ValueError(
             f"a name has up to 100 letters, digits, dots, dashes and underscores, got {value!r}"
         )
@@ -175,6 +176,8 @@ def _sentence(item: Mapping[str, Any], location: Sequence[int | str], dotted: st
         )
     if item["type"] == "value_error":
         return f"{dotted}: {message}"
+    if item["type"] in ("model_type", "dict_type"):
+        return f"{dotted} is a group of settings, written as a mapping; got {got!r}"
     message = message[:1].lower() + message[1:]
     return f"{dotted}: {message}, got {got!r}"
 
@@ -240,12 +243,18 @@ def _unfit_objectives(settings: SweepSettings) -> _Faults:
     faults: _Faults = []
     if len(settings.objectives) < 1:
         faults.append((("objectives",), "name at least one objective, such as knn_accuracy: max"))
-    for name in settings.objectives:
+    for name, direction in settings.objectives.items():
         if name not in METRICS:
             text = f"no metric is called {name!r}{_nearest(name, METRICS, _METRICS_IN_SHORT)}"
             faults.append((("objectives", name), text))
         elif METRICS[name].worst is None and name not in settings.reference_point:
             text = f"{name} has no worst value of its own; give one under reference_point"
+            faults.append((("objectives", name), text))
+        elif METRICS[name].direction != direction and name not in settings.reference_point:
+            text = (
+                f"{name} is better the {'larger' if direction == 'min' else 'smaller'} it is, got "
+                f"{direction}; if you mean it, give its worst value under reference_point"
+            )
             faults.append((("objectives", name), text))
     for name in settings.reference_point:
         if name not in settings.objectives:
@@ -301,7 +310,7 @@ def to_yaml(settings: SweepSettings) -> str:
         for name, parameter in settings.search_space.items()
     }
     budget = settings.search.time_budget
-    data["search"]["time_budget"] = None if budget is None else f"{budget:g}s"
+    data["search"]["time_budget"] = None if budget is None else f"{Decimal(repr(budget)):f}s"
     text = io.StringIO()
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False

@@ -53,9 +53,9 @@ class Progress:
             self.stop()
         elif isinstance(event, TrialEnded):
             if event.status == "failed":
-                self._console.print(f"{event.trial} failed: {event.reason}", style="red", markup=False)
+                self._console.print(Text(f"{event.trial} failed: {event.reason}", style="red"))
             elif not self._console.is_terminal:
-                self._console.print(self._trial_line(record, event), markup=False, highlight=False)
+                self._console.print(Text(self._trial_line(record, event)))
 
     def _trial_line(self, record: SweepRecord, event: TrialEnded) -> str:
         trial = record.trials[event.trial]

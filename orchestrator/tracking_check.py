@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from orchestrator.errors import UserError
 
 TIMEOUT_S = 5.0
+_OTHER_SCHEMES = ("postgresql", "mysql", "mssql", "databricks")
 
 
 def check_tracking(uri: str) -> None:
@@ -19,26 +20,27 @@ def check_tracking(uri: str) -> None:
     Raises:
         UserError: no server answers, or the database's folder is missing or not writable.
     """
-    scheme = urlsplit(uri).scheme
+    scheme, colon, _ = uri.partition(":")
     if scheme in ("http", "https"):
         _check_server(uri)
     elif scheme == "sqlite":
         _check_sqlite(uri)
-    elif not scheme:
+    elif not colon or scheme.split("+")[0] not in _OTHER_SCHEMES:
         raise UserError(
-            f"tracking.uri is {uri!r}, which has no scheme; "
+            f"tracking.uri is {uri!r}, which is no address that MLflow knows; "
             "write sqlite:///mlflow.db or http://HOST:PORT"
         )
 
 
 def _check_server(uri: str) -> None:
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=TIMEOUT_S) as response:  # noqa: S310 - http(s) only, checked by the caller
+        address = f"{uri.rstrip('/')}/health"
+        with urllib.request.urlopen(address, timeout=TIMEOUT_S) as response:  # noqa: S310 - http(s) only
             response.read(16)
     except urllib.error.HTTPError as error:
         raise UserError(f"tracking.uri: {uri} answers {error.code}; is it an MLflow server?") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
         raise UserError(
             f"tracking.uri: no answer from {uri} ({reason}); "
             "start the server, or set tracking.uri to one that runs"
@@ -46,12 +48,15 @@ def _check_server(uri: str) -> None:
 
 
 def _check_sqlite(uri: str) -> None:
-    if not uri.startswith("sqlite:///"):
-        raise UserError(f"tracking.uri: a database file is named with three slashes, got {uri!r}")
-    database = Path(uri.removeprefix("sqlite:///"))
+    name = uri.removeprefix("sqlite:///")
+    if not uri.startswith("sqlite:///") or not name:
+        raise UserError(f"tracking.uri: write sqlite:///FILE with three slashes, got {uri!r}")
+    database = Path(name)
     folder = database.absolute().parent
     if not folder.is_dir():
         raise UserError(f"tracking.uri: the folder {folder} does not exist; make it, or name another")
+    if database.is_dir():
+        raise UserError(f"tracking.uri: {database} is a folder; name a file for the database")
     target = database if database.exists() else folder
     if not os.access(target, os.W_OK):
         raise UserError(f"tracking.uri: {target} is not writable")

@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from orchestrator.errors import UserError
 
@@ -73,7 +74,9 @@ class YamlSource:
         location: list[str | int] = []
         parts = key.split(".")
         while True:
-            name, parts = _longest_key(node, parts)
+            # The keys below search_space are dotted names themselves.
+            whole = location == ["search_space"] and not _known_prefix(node, parts)
+            name, parts = (".".join(parts), []) if whole else _longest_key(node, parts)
             location.append(name)
             if not parts:
                 break
@@ -81,7 +84,7 @@ class YamlSource:
                 node[name] = CommentedMap()
                 self.overrides[tuple(location)] = argument
             node = node[name]
-            if not isinstance(node, CommentedMap):
+            if not isinstance(node, dict):
                 place = ".".join(map(str, location))
                 raise UserError(f"--set {argument}: {place} is {node!r}, not a group of settings")
         node[location[-1]] = value
@@ -93,9 +96,11 @@ def _longest_key(node: Mapping[str, Any], parts: list[str]) -> tuple[str, list[s
         name = ".".join(parts[:end])
         if name in node:
             return name, parts[end:]
-    if any("." in str(name) for name in node):  # as in search_space, whose keys are dotted names
-        return ".".join(parts), []
     return parts[0], parts[1:]
+
+
+def _known_prefix(node: Mapping[str, Any], parts: list[str]) -> bool:
+    return any(".".join(parts[:end]) in node for end in range(1, len(parts) + 1))
 
 
 def read_yaml(path: Path) -> YamlSource:
@@ -113,6 +118,7 @@ def read_yaml(path: Path) -> YamlSource:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     try:
+        _refuse_tags(path, text)
         # The round-trip loader builds no objects beyond mappings, lists and scalars.
         data = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
@@ -122,8 +128,16 @@ def read_yaml(path: Path) -> YamlSource:
     except YAMLError as error:
         raise UserError(f"{path}: invalid YAML: {_brief(error)}") from None
     if not isinstance(data, CommentedMap):
-        raise UserError(f"{path}: a search space is a mapping of settings, got {type(data).__name__}")
+        got = "an empty file" if data is None else "a list" if isinstance(data, list) else repr(data)
+        raise UserError(f"{path}:1: a search space is a mapping of settings, got {got}")
     return YamlSource(path, data)
+
+
+def _refuse_tags(path: Path, text: str) -> None:
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if getattr(event, "tag", None) is not None:
+            place = f"{path}:{event.start_mark.line + 1}"
+            raise UserError(f"{place}: YAML tags are not allowed here, got {event.tag}; remove it")
 
 
 def _brief(error: YAMLError) -> str:
@@ -145,8 +159,8 @@ def plain(node: Any) -> Any:
         return {_plain_key(key): plain(value) for key, value in node.items()}
     if isinstance(node, list):
         return [plain(value) for value in node]
-    if isinstance(node, bool):
-        return node
+    if isinstance(node, (bool, ScalarBoolean)):
+        return bool(node)
     for kind in (int, float, str):
         if isinstance(node, kind):
             return kind(node)

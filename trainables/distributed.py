@@ -67,10 +67,13 @@ class WorkerGroup:
         return _convert_batch_norm(model)
 
     def data_parallel(self, model: nn.Module) -> nn.Module:
-        """A view of `model` whose backward pass averages gradients over the workers."""
+        """A view of `model` whose backward pass averages gradients over the workers.
+
+        A loss that is a sum over the workers is therefore multiplied by `size` before `backward`.
+        """
         if self.size == 1:
             return model
-        return DistributedDataParallel(model, broadcast_buffers=False)
+        return DistributedDataParallel(model)
 
 
 SINGLE = WorkerGroup()

@@ -63,7 +63,7 @@ HEADS: dict[HeadKind, Callable[[HeadConfig, int], nn.Module]] = {
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of trainable scalars in `module`."""
+    """Number of scalars in the parameters of `module`."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

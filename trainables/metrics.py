@@ -40,6 +40,7 @@ class Spectrum:
         Source: paper, section 4.3 (d_eff with share = 0.99).
         """
         total = self.variances.sum()
+        assert total.isfinite(), "a spectrum of vectors that are not finite"
         if total <= 0:
             return 1
         held = self.variances.cumsum(0) / total

@@ -89,7 +89,7 @@ class EpochReport:
 
 
 class DivergedError(RuntimeError):
-    """The loss stopped being a finite number.
+    """The loss or the embeddings stopped being finite numbers.
 
     Survives pickling, so that it crosses the border of a Ray actor whole.
     """
@@ -97,9 +97,10 @@ class DivergedError(RuntimeError):
     def __init__(self, epoch: int, phase: str) -> None:
         self.epoch = epoch
         self.phase = phase
+        rates = "warmup.head_lr" if phase == "warm-up" else "optimizer.head_lr or encoder_lr_ratio"
         super().__init__(
-            f"training diverged: the loss is not finite in {phase} epoch {epoch}; "
-            "lower optimizer.head_lr or optimizer.encoder_lr_ratio, or raise temperature"
+            f"training diverged: loss or embeddings are not finite in {phase} epoch {epoch}; "
+            f"lower {rates}, or raise temperature"
         )
 
     def __reduce__(self) -> tuple[type[DivergedError], tuple[int, str]]:

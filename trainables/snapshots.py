@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Float, Int
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -49,6 +50,7 @@ def write_snapshot(
 ) -> None:
     """Writes the model of `validation` to `folder`, whole or not at all; replaces what was there."""
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    replaced = partial.with_name(f"{partial.name}.replaced")
     partial.mkdir(parents=True)
     try:
         weights = {
@@ -60,10 +62,12 @@ def write_snapshot(
             (partial / EMBEDDINGS).write_bytes(save(compact_embeddings(validation)))
         manifest = {"config": config.model_dump(), "report": validation.report.to_dict()}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2))
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(replaced)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def read_snapshot(folder: str | Path) -> Snapshot:
@@ -75,14 +79,18 @@ def read_snapshot(folder: str | Path) -> Snapshot:
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} is not a snapshot: it has no {MANIFEST}")
-    manifest = json.loads((folder / MANIFEST).read_text())
-    config = TrialConfig.model_validate(manifest["config"])
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        config = TrialConfig.model_validate(manifest["config"])
+        report = EpochReport.from_dict(manifest["report"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / MANIFEST} is not a snapshot's manifest: {error!r}") from error
     model = build_model(config)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except RuntimeError as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         raise ValueError(f"the weights in {folder} do not fit its configuration: {error}") from error
-    return Snapshot(config, EpochReport.from_dict(manifest["report"]), model.eval())
+    return Snapshot(config, report, model.eval())
 
 
 def compact_embeddings(validation: Validation) -> dict[str, Tensor]:

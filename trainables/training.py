@@ -6,6 +6,7 @@ Warm-up of the head, main phase with differential learning rates, validation, ea
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from trainables.losses import supcon_loss
 from trainables.metrics import effective_dimension, evaluate
 from trainables.models import Embedder, Features, build_model
 from trainables.randomness import generator
-from trainables.reports import DivergedError, EpochReport
+from trainables.reports import METRICS, TRAINING_METRICS, DivergedError, EpochReport
 
 _EMBED_ROWS = 1024
 
@@ -120,6 +121,8 @@ def _train(
         if epoch % config.validate_every and epoch != config.epochs:
             continue
         metrics = group.broadcast(validate(model, dataset, group))
+        if not all(math.isfinite(value) for value in metrics.values()):
+            raise DivergedError(epoch, "main")  # after the broadcast, so by every worker
         report = EpochReport(epoch, {**metrics, **training[epoch]}, training)
         training = {}
         listener(Validation(report, model, dataset, is_chief=group.rank == 0))
@@ -172,7 +175,7 @@ def _train_epoch(
 
 
 def _require_finite(loss: float, epoch: int, phase: str) -> None:
-    if not torch.tensor(loss).isfinite():
+    if not math.isfinite(loss):
         raise DivergedError(epoch, phase)
 
 
@@ -192,12 +195,18 @@ class Patience:
 
 
 def validate(model: Embedder, dataset: Dataset, group: WorkerGroup = SINGLE) -> dict[str, float]:
-    """All metrics of the model as it is: gallery = training set, queries = validation set."""
+    """All metrics of the model as it is: gallery = training set, queries = validation set.
+
+    NaN, all of them, where an embedding is not finite. Empty on all workers but the first.
+    """
     started = time.perf_counter()
     gallery = embed(model, dataset.training, group)
     queries = embed(model, dataset.validation, group)
     if group.rank:
         return {}
+    vectors = (gallery.encoded, gallery.projected, queries.projected)
+    if not all(bool(stage.isfinite().all()) for stage in vectors):
+        return dict.fromkeys(METRICS.keys() - set(TRAINING_METRICS), math.nan)
     metrics = evaluate(
         gallery.embedding, dataset.training.labels, queries.embedding, dataset.validation.labels
     )
@@ -229,9 +238,11 @@ def time_step(config: TrialConfig, num_steps: int = 3) -> float:
     rows = min(len(data), config.batch_size)
     batch = Subset(data.items[:rows], data.labels[:rows])
     order = generator(config.seed, "order")
-    _train_epoch(config, model, optimizer, batch, order, SINGLE)
-    times = [
-        _train_epoch(config, model, optimizer, batch, order, SINGLE).time_s for _ in range(num_steps)
-    ]
-    torch.set_num_threads(num_threads)
-    return min(times)
+    try:
+        times = [
+            _train_epoch(config, model, optimizer, batch, order, SINGLE).time_s
+            for _ in range(1 + num_steps)
+        ]
+    finally:
+        torch.set_num_threads(num_threads)
+    return min(times[1:])

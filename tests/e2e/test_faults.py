@@ -7,23 +7,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sweep_runs import run_sweep, wait_for
+from sweep_runs import ray_processes, run_sweep, wait_for
 
 pytestmark = pytest.mark.slow
-LONG = (
-    "--set",
-    "trial.epochs=400",
-    "--set",
-    "trial.patience_epochs=null",
-    "--set",
-    "trial.validate_every=1",
-)
-HEALTHY = (
-    "--set",
-    "first_trials=[{head.kind: none}]",
-    "--set",
-    "search_space.optimizer.head_lr={choice: [2.0e-3]}",
-)
+
+
+def _set(*overrides: str) -> tuple[str, ...]:
+    return tuple(part for override in overrides for part in ("--set", override))
+
+
+LONG = _set("trial.epochs=400", "trial.patience_epochs=null", "trial.validate_every=1")
+HEALTHY = _set("first_trials=[{head.kind: none}]", "search_space.optimizer.head_lr={choice: [2.0e-3]}")
 
 
 def _actors(driver: psutil.Process) -> list[psutil.Process]:
@@ -48,7 +42,7 @@ def test_killed_trial_is_recorded_and_the_others_go_on(tmp_path: Path, no_ray_le
         _wait_for_reports(tmp_path, "killed", 3)
         wait_for(lambda: _actors(driver))[0].kill()
 
-    epochs = ("--set", "trial.epochs=40", "--set", "trial.patience_epochs=null")
+    epochs = _set("trial.epochs=40", "trial.patience_epochs=null")
     sweep = run_sweep(tmp_path, "killed", *HEALTHY, *epochs, while_running=kill_one)
     assert sweep.returncode == 0
     failed = [trial for trial in sweep.record.trials.values() if trial.status == "failed"]
@@ -98,13 +92,29 @@ def test_every_trial_failing_is_exit_code_one_with_the_first_cause(
     assert {child.info.status for child in sweep.children.values()} == {"FAILED"}
 
 
-def test_killed_driver_leaves_no_process_and_a_readable_ledger(
-    tmp_path: Path, no_ray_left: None
-) -> None:
+def test_killed_driver_leaves_nothing_that_trains_and_a_readable_ledger(tmp_path: Path) -> None:
+    actors: list[psutil.Process] = []
+
     def kill(driver: psutil.Process) -> None:
         _wait_for_reports(tmp_path, "driver", 2)
+        actors.extend(_actors(driver))
         driver.kill()
 
+    before = ray_processes()
     sweep = run_sweep(tmp_path, "driver", *HEALTHY, *LONG, while_running=kill)
     assert sweep.returncode == -signal.SIGKILL
     assert sweep.record.front
+    assert actors
+    # Ray's two agents wait a minute for a head that is gone; everything else goes at once.
+    wait_for(lambda: not _without_agents(ray_processes() - before), timeout_s=20)
+
+
+def _without_agents(pids: set[int]) -> set[int]:
+    agents = set()
+    for pid in pids:
+        try:
+            if "Agent" in " ".join(psutil.Process(pid).cmdline()):
+                agents.add(pid)
+        except psutil.NoSuchProcess:
+            agents.add(pid)
+    return pids - agents

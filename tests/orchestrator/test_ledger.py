@@ -124,3 +124,21 @@ def test_any_altered_byte_is_noticed(position: int, change: int) -> None:
     line[position % len(line)] ^= change
     with pytest.raises(ValueError, match=r"^its checksum is wrong$"):
         decode(bytes(line))
+
+
+def test_what_follows_a_torn_line_starts_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    for torn in (b"", b'0badc0de {"event":"Tri'):
+        with path.open("ab") as file:
+            file.write(torn)
+        ledger = Ledger(path)
+        ledger.append(started("trial-0000"))
+        ledger.close()
+    assert list(read_ledger(path)) == [started("trial-0000")] * 2
+
+
+def test_a_whole_last_line_that_was_altered_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(encode(started("trial-0000")).replace(b"0000", b"0001"))
+    with pytest.raises(UserError, match=r"ledger.jsonl:1: the ledger is damaged"):
+        list(read_ledger(path))

@@ -153,3 +153,8 @@ def test_negating_an_objective_and_its_direction_keeps_the_front() -> None:
     front = nondominated([minimised(row, {"a": "max", "b": "min"}) for row in rows])
     again = nondominated([minimised(row, {"a": "min", "b": "min"}) for row in flipped])
     assert front.tolist() == again.tolist() == [True, True, True, False]
+
+
+def test_one_objective_has_one_contributor() -> None:
+    assert contributions([(2.0,), (1.0,), (1.0,)], [3.0]).tolist() == [0.0, 2.0, 0.0]
+    assert contributions([(4.0,)], [3.0]).tolist() == [0.0]

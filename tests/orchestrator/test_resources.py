@@ -85,3 +85,14 @@ def test_what_never_fits_is_refused_with_the_largest_node(
     with pytest.raises(UserError) as caught:
         require_fit(resources(**asked), nodes)
     assert all(fragment in str(caught.value) for fragment in fragments), caught.value
+
+
+@pytest.mark.parametrize(("gpus", "places"), [(0.6, 4), (0.5, 8), (1 / 3, 12), (0.25, 16), (1, 4)])
+def test_a_fraction_stays_on_one_gpu(gpus: float, places: int) -> None:
+    assert concurrent_trials(ResourceSettings(gpus=gpus), [{"CPU": 64, "GPU": 4}]) == places
+
+
+def test_the_largest_node_is_the_largest_in_what_was_asked_for() -> None:
+    nodes = [{"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}]
+    with pytest.raises(UserError, match="the largest with 64 CPU"):
+        require_fit(ResourceSettings(cpus=128), nodes)

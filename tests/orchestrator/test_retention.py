@@ -10,6 +10,7 @@ from sweep_events import (
     TRIALS,
     ended,
     epochs_of_a_sweep,
+    proposed,
     record_of,
     reported,
     reports,
@@ -118,3 +119,19 @@ def test_wanted_is_the_front_alone(embeddings: EmbeddingsOf) -> None:
     record = record_of(reported(TRIALS[0], 1, 0.5, 5.0), reported(TRIALS[1], 2, 0.6, 4.0))
     assert wanted_snapshots(record, embeddings) == {(TRIALS[1], 2)}
     assert wanted_snapshots(record, "all") == {(TRIALS[0], 1), (TRIALS[1], 2)}
+
+
+@pytest.mark.parametrize("accuracy", [float("nan"), float("inf")])
+def test_a_report_that_is_not_finite_is_never_wanted(accuracy: float) -> None:
+    is_wanted = OwnFront({"knn_accuracy": "max", "d_eff": "min"})()
+    assert not is_wanted(EpochReport(1, {"knn_accuracy": accuracy, "d_eff": 3.0}))
+    assert is_wanted(EpochReport(2, {"knn_accuracy": 0.5, "d_eff": 3.0}))
+
+
+def test_a_snapshot_that_was_never_reported_goes_with_its_trial(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path)
+    paths.snapshot("trial-0000", 5).mkdir(parents=True)
+    retention = Retention(paths, "front")
+    event = ended("trial-0000", "failed")
+    retention(event, record_of(proposed("trial-0000"), event))
+    assert paths.stored_snapshots("trial-0000") == set()

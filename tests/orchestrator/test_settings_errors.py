@@ -59,7 +59,7 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
     ),
     "truth for a number": (BASE + "trial: {epochs: true}\n", [":4: trial.epochs", "integer", "True"]),
     "not a number": (BASE + "trial: {temperature: .nan}\n", [":4: trial.temperature", "finite", "nan"]),
-    "number for a group": (BASE + "search: 3\n", [":4: search", "dictionary", "got 3"]),
+    "number for a group": (BASE + "search: 3\n", [":4: search", "a group of settings", "got 3"]),
     "out of range": (BASE + "trial: {temperature: 0}\n", [":4: trial.temperature", "greater than 0"]),
     "low above high": (BASE + "  epochs: {int: [9, 3]}\n", [":4: ", "low 9 is above high 3", "swap"]),
     "log touches 0": (
@@ -176,7 +176,32 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
         [":4: ", "one process trains on one GPU", "workers"],
     ),
     "part of a GPU in a group": (BASE + "resources: {gpus: 0.5, workers: 2}\n", [":4: ", "whole GPUs"]),
-    "tag": (BASE + "storage: !!python/name:os.system\n", [":4: storage", "string"]),
+    "tag": (BASE + "storage: !!python/name:os.system\n", [":4: YAML tags are not allowed"]),
+    "tagged list": (
+        BASE + 'first_trials: !!python/object/apply:os.system ["x"]\n',
+        [":4: YAML tags are not allowed", "os.system"],
+    ),
+    "own tag": (BASE + "trial: !foo {epochs: 3}\n", [":4: YAML tags are not allowed", "!foo"]),
+    "a line break in a name": (
+        'name: "s\\n"\nsearch_space: {temperature: {uniform: [0.1, 1]}}\n',
+        [":1: name"],
+    ),
+    "objective against its direction": (
+        BASE + "objectives: {knn_accuracy: max, d_eff: max}\n",
+        [":4: d_eff is better the smaller it is, got max", "reference_point"],
+    ),
+    "range that is no pair": (
+        "name: s\nsearch_space:\n  head.depth: {int: 5}\n",
+        [":3: search_space.head.depth: int takes [low, high], got 5"],
+    ),
+    "list in a choice": (
+        "name: s\nsearch_space:\n  head.depth: {choice: [[1], 2]}\n",
+        [":3: search_space.head.depth: choice takes single values, got [1]"],
+    ),
+    "equal choices of two types": (
+        "name: s\nsearch_space:\n  temperature: {choice: [1, 1.0]}\n",
+        [":3: search_space.temperature: choice names a value twice"],
+    ),
 }
 
 

@@ -69,7 +69,9 @@ def test_an_address_without_host_is_refused() -> None:
 
 @pytest.mark.parametrize("uri", ["mlflow.db", "", "localhost", "/tmp/mlflow.db"])
 def test_a_uri_without_scheme_is_refused(uri: str) -> None:
-    with pytest.raises(UserError, match=r"no scheme; write sqlite:///mlflow\.db or http://HOST:PORT"):
+    with pytest.raises(
+        UserError, match=r"no address that MLflow knows; write sqlite:///mlflow\.db or http://HOST:PORT"
+    ):
         check_tracking(uri)
 
 
@@ -109,3 +111,22 @@ def test_a_present_database_is_accepted_and_untouched(tmp_path: Path) -> None:
     database.write_bytes(b"content")
     check_tracking(f"sqlite:///{database}")
     assert database.read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("uri", ["http://[::1", "http://localhost:abc", "http://a b", "https://"])
+def test_an_address_that_is_none_is_refused(uri: str) -> None:
+    with pytest.raises(UserError, match="no answer from"):
+        check_tracking(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("sqlite:////tmp", "is a folder"),
+        ("sqlite:///", "three slashes"),
+        ("foo://x", "no address that MLflow knows"),
+    ],
+)
+def test_a_database_that_is_no_file_is_refused(uri: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_tracking(uri)

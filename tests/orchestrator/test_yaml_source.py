@@ -118,9 +118,9 @@ def test_set_refuses_what_leads_nowhere(argument: str, fragments: list[str], wri
         ("a: 1\nb: 2\na: 3\n", ["space.yaml:3: ", 'duplicate key "a"']),
         ("a: 1\n---\nb: 2\n", ["space.yaml:2: ", "another document"]),
         ("a: *nowhere\n", ["space.yaml:1: ", "undefined alias"]),
-        ("- a\n- b\n", ["space.yaml: ", "mapping", "CommentedSeq"]),
-        ("just words\n", ["space.yaml: ", "mapping"]),
-        ("", ["space.yaml: ", "mapping"]),
+        ("- a\n- b\n", ["space.yaml:1: ", "mapping", "a list"]),
+        ("just words\n", ["space.yaml:1: ", "mapping"]),
+        ("", ["space.yaml:1: ", "mapping"]),
         (b"\xff\xfe\x00\x01", ["space.yaml: ", "UTF-8"]),
         (b"name: a\x00b\n", ["space.yaml: ", "invalid YAML", "#x0000"]),
         (b"\x89PNG\r\n\x1a\n", ["space.yaml: ", "UTF-8"]),
@@ -173,3 +173,25 @@ def test_tags_in_a_set_are_refused(tmp_path: Path, write_space: Write) -> None:
     with pytest.raises(UserError, match="not valid YAML"):
         source.set(f"storage=!!python/object/apply:os.system ['touch {made}']")
     assert not made.exists()
+
+
+def test_a_dotted_parameter_is_set_in_a_space_without_one(write_space: Write) -> None:
+    source = read_yaml(write_space("search_space:\n  temperature: {uniform: [0.1, 1]}\n"))
+    source.set("search_space.head.kind={choice: [mlp]}")
+    source.set("search_space.temperature.uniform=[0.2, 1]")
+    assert source.data["search_space"] == {
+        "temperature": {"uniform": [0.2, 1]},
+        "head.kind": {"choice": ["mlp"]},
+    }
+
+
+def test_a_group_that_was_set_can_be_set_into(write_space: Write) -> None:
+    source = read_yaml(write_space("name: s\n"))
+    source.set("trial={epochs: 3}")
+    source.set("trial.batch_size=64")
+    assert source.data["trial"] == {"epochs": 3, "batch_size": 64}
+
+
+def test_an_anchored_boolean_stays_one(write_space: Write) -> None:
+    assert plain(read_yaml(write_space("a: &x true\nb: *x\n")).data) == {"a": True, "b": True}
+    assert plain(read_yaml(write_space("a: &x true\n")).data)["a"] is True

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from short_trials import last_validation, relative_error, short_trial
 
@@ -156,7 +155,7 @@ def test_pickled_weights_are_refused_and_not_executed(folder: Path, validation: 
     trace = folder.parent / "executed"
     bomb = pickle.dumps(_Touch(trace))
     (folder / WEIGHTS).write_bytes(bomb)
-    with pytest.raises((ValueError, SafetensorError)):
+    with pytest.raises(ValueError, match="do not fit"):
         read_snapshot(folder)
     assert not trace.exists()
     pickle.loads(bomb)
@@ -203,3 +202,18 @@ def test_compact_embeddings_hold_99_9_percent_of_the_training_variance(validatio
 def test_basis_of_compact_embeddings_is_orthonormal(validation: Validation) -> None:
     basis = compact_embeddings(validation)["basis"]
     torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "no json", '{"config": {}, "report": {}}'])
+def test_a_manifest_that_is_none_is_refused(content: str, folder: Path, validation: Validation) -> None:
+    write_snapshot(folder, CONFIG, validation, with_embeddings=False)
+    (folder / MANIFEST).write_text(content)
+    with pytest.raises(ValueError, match="manifest"):
+        read_snapshot(folder)
+
+
+def test_missing_weights_are_refused(folder: Path, validation: Validation) -> None:
+    write_snapshot(folder, CONFIG, validation, with_embeddings=False)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(ValueError, match=WEIGHTS):
+        read_snapshot(folder)

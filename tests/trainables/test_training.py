@@ -304,3 +304,15 @@ def test_timing_a_step_leaves_the_number_of_threads_alone() -> None:
     torch.set_num_threads(2)
     assert time_step(short_trial(batch_size=64), num_steps=1) > 0
     assert torch.get_num_threads() == 2
+
+
+def test_a_model_that_explodes_in_its_last_step_has_diverged() -> None:
+    # One step an epoch: the loss is taken before the step that destroys the model.
+    config = short_trial(epochs=1, batch_size=1197, optimizer={"head_lr": 1e20}, warmup={"epochs": 0})
+    with pytest.raises(DivergedError, match="embeddings are not finite in main epoch 1"):
+        fit_reports(config)
+
+
+def test_a_diverging_warm_up_names_its_own_rate() -> None:
+    assert "lower warmup.head_lr" in str(DivergedError(3, "warm-up"))
+    assert "lower optimizer.head_lr" in str(DivergedError(3, "main"))
