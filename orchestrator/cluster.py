@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+from typing import Any
 
 import ray
 
 from orchestrator.errors import UserError
 from orchestrator.resources import Node
 
+_CONNECT_TIMEOUT_S = 5.0
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -35,20 +38,32 @@ def connect(address: str | None) -> list[Node]:
         os.environ.setdefault(name, value)
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    options = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    options = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        ray.init(address="local", include_dashboard=False, runtime_env=_worker_environment(), **options)
+    else:
+        _join(address, options)
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
     try:
-        if address is None:
-            ray.init(include_dashboard=False, runtime_env=_worker_environment(), **options)
-        else:
-            ray.init(address=address, runtime_env=_worker_environment(), **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        if address is None:
-            raise
+        if address != "auto":
+            _require_listener(address)
+        ray.init(address=address, runtime_env=_worker_environment(), **options)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"--address {address}: no Ray cluster answers there ({_first_line(error)}); "
             "start one with `ray start --head`, or leave --address out"
         ) from None
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _require_listener(address: str) -> None:
+    """Fails at once where nothing listens; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError("an address is auto or HOST:PORT")
+    socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
 
 
 def has_nodes() -> bool:

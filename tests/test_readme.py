@@ -1,0 +1,69 @@
+"""The README tells the truth: its commands are accepted, its files exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.settings import load_settings
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return [text for kind, text in found if kind == language]
+
+
+SHELL_LINES = [line.split("#")[0].strip() for block in _blocks("sh") for line in block.splitlines()]
+SWEEPS = [line for line in SHELL_LINES if line.startswith("python -m orchestrator.sweep")]
+
+
+def test_make_targets_exist() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = [line.split()[1] for line in SHELL_LINES if line.startswith("make ")]
+    assert targets[:2] == ["sweep", "test"]
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", SWEEPS)
+def test_sweep_commands_are_accepted(line: str, tmp_path: Path) -> None:
+    words = [sys.executable, *shlex.split(line)[1:], "--dry-run", "--set", f"storage={tmp_path}"]
+    result = subprocess.run(
+        words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_example_search_space_is_valid(tmp_path: Path) -> None:
+    (example,) = _blocks("yaml")
+    (tmp_path / "example.yaml").write_text(example)
+    assert load_settings(tmp_path / "example.yaml").first_trials
+
+
+def test_tree_names_what_is_there() -> None:
+    tree = next(block for block in _blocks("") if "WHAT may vary" in block)
+    folder = ""
+    named: dict[str, set[str]] = {}
+    for line in tree.splitlines():
+        if not line.startswith(" "):
+            folder = line.split("/")[0]
+            named[folder] = set()
+        named[folder] |= set(re.findall(r"(?:^|, | {2})(\w+\.(?:py|yaml))", line))
+    for folder in ("search_spaces", "trainables", "orchestrator", "dashboards"):
+        there = {path.name for path in (REPOSITORY / folder).glob("[!_]*.[py][ya]*")}
+        assert named[folder] == there, folder
+
+
+def test_linked_files_and_pictures_exist() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    local = [link for link in links if not link.startswith("http")]
+    assert local
+    assert all((REPOSITORY / link).exists() for link in local)
