@@ -48,7 +48,7 @@ class Spectrum:
 
 
 def spectrum(vectors: Float[Tensor, "item dim"]) -> Spectrum:
-    """Principal components from the centred covariance (PROTOCOL 22), float64."""
+    """Principal components from the centred covariance, float64 (paper, section 4.3)."""
     mean = vectors.mean(dim=0, dtype=torch.float64)
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=vectors.device)
     for chunk in vectors.split(_SPECTRUM_CHUNK_ROWS):
@@ -107,15 +107,18 @@ def nearest_labels(
 
 
 def knn_accuracy(neighbours: Int[Tensor, "query k"], labels: Int[Tensor, " query"]) -> float:
-    """Share of queries whose label wins the vote of the 5 nearest; ties go to the smallest label."""
-    return float((_vote(neighbours[:, :NUM_NEIGHBOURS]) == labels).double().mean())
+    """Share of queries whose label wins the vote of their nearest (paper, section 4.3)."""
+    return float((knn_votes(neighbours) == labels).double().mean())
 
 
-def _vote(neighbours: Int[Tensor, "query k"]) -> Int[Tensor, " query"]:
-    votes = (neighbours[:, :, None] == neighbours[:, None, :]).sum(dim=2)
-    num_labels = int(neighbours.max()) + 1
+def knn_votes(neighbours: Int[Tensor, "query k"]) -> Int[Tensor, " query"]:
+    """The label that most of each query's 5 nearest have; ties go to the smallest label."""
+    nearest = neighbours[:, :NUM_NEIGHBOURS]
+    votes = (nearest[:, :, None] == nearest[:, None, :]).sum(dim=2)
+    num_labels = int(nearest.max()) + 1
     # Most votes first, then the smallest label: both in one integer to maximise.
-    return num_labels - 1 - (votes * num_labels + (num_labels - 1 - neighbours)).amax(dim=1) % num_labels
+    key = votes * num_labels + (num_labels - 1 - nearest)
+    return num_labels - 1 - key.amax(dim=1) % num_labels
 
 
 def recalls(neighbours: Int[Tensor, "query k"], labels: Int[Tensor, " query"]) -> dict[str, float]:
@@ -139,7 +142,7 @@ class ReconstructionErrors:
 
 
 def reconstruction_errors(vectors: Float[Tensor, "item dim"], basis: Spectrum) -> ReconstructionErrors:
-    """PCA reconstruction errors of `vectors` on the components of another set (PROTOCOL 23)."""
+    """PCA reconstruction errors of `vectors` on the components of another set (paper, section 4.3)."""
     energy = torch.zeros_like(basis.variances)
     for chunk in vectors.split(_SPECTRUM_CHUNK_ROWS):
         energy += ((chunk.double() - basis.mean) @ basis.components).square().sum(dim=0)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.benchmarks.table import Row
-from trainables.metrics import evaluate
+from trainables.metrics import evaluate, knn_votes, nearest_labels
 from trainables.reports import NUM_RECALLS
 
 NUM_GALLERY, NUM_QUERIES, DIM, NUM_CLASSES = 50_000, 10_000, 512, 100
@@ -34,25 +34,44 @@ def clustered(
     return functional.normalize((centres[labels] + 1.5 * noise) * scale, dim=1), labels
 
 
-def scikit_learn(
-    gallery: np.ndarray, gallery_labels: np.ndarray, queries: np.ndarray, labels: np.ndarray
-) -> dict[str, float]:
-    """The baseline's answers."""
-    shares = np.cumsum(PCA().fit(gallery).explained_variance_ratio_)
-    d_eff = int(np.searchsorted(shares, 0.99) + 1)
-    pca = PCA(n_components=d_eff).fit(gallery)
-    residual = queries - pca.inverse_transform(pca.transform(queries))
-    votes = KNeighborsClassifier(n_neighbors=5).fit(gallery, gallery_labels).predict(queries)
-    similarity = torch.from_numpy(queries) @ torch.from_numpy(gallery).T
-    answers = {
-        "knn_accuracy": float((votes == labels).mean()),
-        "d_eff": float(d_eff),
-        "reconstruction_error": float(np.sqrt(np.mean(residual.astype(np.float64) ** 2))),
-    }
-    for k in range(1, NUM_RECALLS + 1):
-        nearest = gallery_labels[similarity.topk(k, dim=1).indices.numpy()]
-        answers[f"recall_at_{k}"] = float((nearest == labels[:, None]).any(axis=1).mean())
-    return answers
+class Baseline:
+    """The baseline's answers, and its wall time in parts.
+
+    Recall@k multiplies all queries with all of the gallery anew for each k, as the published code does.
+    """
+
+    def __init__(
+        self, gallery: np.ndarray, gallery_labels: np.ndarray, queries: np.ndarray, labels: np.ndarray
+    ) -> None:
+        started = time.perf_counter()
+        shares = np.cumsum(PCA().fit(gallery).explained_variance_ratio_)
+        d_eff = int(np.searchsorted(shares, 0.99) + 1)
+        pca = PCA(n_components=d_eff).fit(gallery)
+        residual = queries - pca.inverse_transform(pca.transform(queries))
+        classifier = KNeighborsClassifier(n_neighbors=5, n_jobs=-1).fit(gallery, gallery_labels)
+        votes = classifier.predict(queries)
+        self.votes = torch.from_numpy(votes)
+        self.answers = {
+            "knn_accuracy": float((votes == labels).mean()),
+            "d_eff": float(d_eff),
+            "reconstruction_error": float(np.sqrt(np.mean(residual.astype(np.float64) ** 2))),
+        }
+        self.pca_and_knn_s = time.perf_counter() - started
+        for k in range(1, NUM_RECALLS + 1):
+            similarity = torch.from_numpy(queries) @ torch.from_numpy(gallery).T
+            nearest = gallery_labels[similarity.topk(k, dim=1).indices.numpy()]
+            hits = (nearest == labels[:, None]).any(axis=1)
+            self.answers[f"recall_at_{k}"] = float(hits.mean())
+        self.recalls_s = time.perf_counter() - started - self.pca_and_knn_s
+
+    @property
+    def all_s(self) -> float:
+        return self.pca_and_knn_s + self.recalls_s
+
+    @property
+    def with_one_top_k_s(self) -> float:
+        """What it would take if it knew to do one top-20 instead of twenty top-k."""
+        return self.pca_and_knn_s + self.recalls_s / NUM_RECALLS
 
 
 def run() -> list[Row]:
@@ -65,10 +84,15 @@ def run() -> list[Row]:
     started = time.perf_counter()
     ours = evaluate(gallery, gallery_labels, queries, labels)
     ours_s = time.perf_counter() - started
+    baseline = Baseline(gallery.numpy(), gallery_labels.numpy(), queries.numpy(), labels.numpy())
+    theirs = baseline.answers
     started = time.perf_counter()
-    theirs = scikit_learn(gallery.numpy(), gallery_labels.numpy(), queries.numpy(), labels.numpy())
-    theirs_s = time.perf_counter() - started
+    for chunk in queries.split(1024):
+        torch.matmul(chunk, gallery.T)
+    floor_s = time.perf_counter() - started
 
+    votes = knn_votes(nearest_labels(queries, gallery, gallery_labels))
+    num_other_votes = int((votes != baseline.votes).sum())
     # In float64, since in float32 scikit-learn's own error has four digits or so.
     exact = PCA(n_components=int(theirs["d_eff"])).fit(gallery.double().numpy())
     kept = exact.inverse_transform(exact.transform(queries.double().numpy()))
@@ -82,12 +106,20 @@ def run() -> list[Row]:
             f"{ours_s:.1f} s",
             f"{NUM_GALLERY:,} x {DIM}, {NUM_QUERIES:,} queries",
         ),
-        Row("evaluation, scikit-learn calls", f"{theirs_s:.1f} s", "the same"),
-        Row("ratio", f"{theirs_s / ours_s:.1f}x", "goal: at least 10x"),
+        Row("floor", f"{floor_s:.1f} s", "its one matrix product alone"),
         Row(
-            "5-NN accuracy, difference",
-            f"{abs(ours['knn_accuracy'] - theirs['knn_accuracy']):.1e}",
-            "goal: 0",
+            "the published calls", f"{baseline.all_s:.1f} s", "PCA twice, KNeighborsClassifier, 20 top-k"
+        ),
+        Row("ratio", f"{baseline.all_s / ours_s:.1f}x", "goal: at least 10x"),
+        Row(
+            "ratio to those with one top-20",
+            f"{baseline.with_one_top_k_s / ours_s:.1f}x",
+            "for comparison",
+        ),
+        Row(
+            "5-NN votes that differ",
+            f"{num_other_votes}",
+            f"goal: 0 of {NUM_QUERIES:,}",
         ),
         Row(
             "d_eff, difference",

@@ -122,7 +122,7 @@ def test_none_is_the_identity() -> None:
 
 @pytest.mark.parametrize("kind", ["mlp", "monotonic"])
 def test_number_of_parameters_at_width_512_is_the_papers(kind: HeadKind) -> None:
-    # 512 * 1024 + 1024 + 1024 * 512 + 512, PROTOCOL.md, "The three models".
+    # 512 * 1024 + 1024 + 1024 * 512 + 512.
     head = build_head(HeadConfig(kind=kind, depth=1, width_ratio=2.0), 512)
     assert count_parameters(head) == 1_050_112
 
@@ -149,7 +149,7 @@ def test_initial_raw_parameters_are_those_of_nn_linear(kind: HeadKind) -> None:
 
 
 def test_untrained_monotonic_head_averages_its_inputs() -> None:
-    # PROTOCOL.md, "Traps": a mean cosine near 1 before training; the mlp's is far from it.
+    # A mean cosine near 1 before training; the mlp's is far from it.
     torch.manual_seed(0)
     items = torch.randn(64, 128)
     cosines = {}
