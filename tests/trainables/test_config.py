@@ -21,7 +21,7 @@ def test_config_survives_json() -> None:
 
 
 def test_defaults_are_the_papers_cifar100_settings() -> None:
-    # The paper, appendix A: batch 256, temperature 0.1, both learning rates 2e-4, 200 epochs, decay 1e-4.
+    # The paper, appendix A: batch 256, temperature 0.1, learning rates 2e-4, 200 epochs, decay 1e-4.
     config = TrialConfig()
     assert (config.batch_size, config.temperature, config.epochs) == (256, 0.1, 200)
     assert (config.optimizer.head_lr, config.optimizer.encoder_lr) == (2e-4, 2e-4)
