@@ -47,6 +47,7 @@ class FrontInfo(NamedTuple):
         points: every point with a column `kind` and a column `hover` (HTML).
         front: the front's points, in order along x.
         title: the sweep's name.
+        has_line: whether the front is a line: with more than two objectives its picture is not.
     """
 
     x: Axis
@@ -54,6 +55,7 @@ class FrontInfo(NamedTuple):
     points: pd.DataFrame
     front: pd.DataFrame
     title: str
+    has_line: bool
 
 
 def render(table: FrontTable) -> dict[str, bytes]:
@@ -77,7 +79,7 @@ def info(table: FrontTable) -> FrontInfo:
         hover=[_hover(row, names) for row in table.points.to_dict("records")],
     )
     front = points.loc[points["on_front"]].sort_values(by=[x.metric, y.metric], ignore_index=True)
-    return FrontInfo(x, y, points, front, table.title)
+    return FrontInfo(x, y, points, front, table.title, has_line=len(names) <= 2)
 
 
 def _axis(metric: str, table: FrontTable) -> Axis:
@@ -120,19 +122,26 @@ def plot(drawn: FrontInfo) -> go.Figure:
             hovertext=points["hover"],
             hoverinfo="text",
         )
+    outline = {"color": "#222222", "width": 1.5}
     figure.add_scatter(
         x=drawn.front[drawn.x.metric],
         y=drawn.front[drawn.y.metric],
-        mode="lines+markers",
+        mode="lines+markers" if drawn.has_line else "markers",
         name="front",
-        line={"color": "#222222", "width": 1.5, "shape": _step(drawn)},
+        showlegend=False,
+        line={**outline, "shape": _step(drawn)},
         marker={
             "size": 11,
             "color": [_colour(str(kind)) for kind in drawn.front["kind"]],
-            "line": {"color": "#222222", "width": 1.5},
+            "line": outline,
         },
         hovertext=drawn.front["hover"],
         hoverinfo="text",
+    )
+    # The legend shows a marker's own colour, and the front has several.
+    neutral = {"size": 11, "color": "white", "line": outline}
+    figure.add_scatter(
+        x=[None], y=[None], mode="lines+markers", name="front", line=outline, marker=neutral
     )
     figure.update_layout(
         title={"text": html.escape(drawn.title), "x": 0.02, "font": {"size": 15}},
@@ -238,12 +247,14 @@ def to_png(drawn: FrontInfo) -> bytes:
         )  # fmt: skip
     front = drawn.front
     where = "pre" if _step(drawn) == "vh" else "post"
-    axes.step(front[drawn.x.metric], front[drawn.y.metric], where=where, color="#222222", lw=1.2)
+    if drawn.has_line:
+        axes.step(front[drawn.x.metric], front[drawn.y.metric], where=where, color="#222222", lw=1.2)
     axes.scatter(
         front[drawn.x.metric], front[drawn.y.metric],
         s=52, zorder=3, color=[_colour(str(kind)) for kind in front["kind"]],
-        edgecolors="#222222", linewidths=1.2, label="front",
+        edgecolors="#222222", linewidths=1.2,
     )  # fmt: skip
+    axes.plot([], [], "o-", color="#222222", lw=1.2, markerfacecolor="white", label="front")
     if drawn.x.logarithmic:
         axes.set_xscale("log")
         ticks = _log_ticks(drawn)

@@ -127,7 +127,7 @@ def test_other_axes_are_linear() -> None:
 
 
 def test_the_fronts_line_is_in_order_along_x() -> None:
-    front = json.loads(str(plot(info(THREE)).to_json()))["data"][-1]
+    front = json.loads(str(plot(info(THREE)).to_json()))["data"][-2]
     drawn = info(THREE).front
     assert drawn["d_eff"].tolist() == [3.0, 10.0, 40.0]
     assert drawn["knn_accuracy"].tolist() == [0.6, 0.9, 0.95]
@@ -136,11 +136,11 @@ def test_the_fronts_line_is_in_order_along_x() -> None:
 
 def test_where_x_is_maximised_a_value_holds_to_the_left() -> None:
     drawn = info(table(row("t", 0.9, 3.0, True), objectives={"d_eff": "min", "knn_accuracy": "max"}))
-    assert json.loads(str(plot(drawn).to_json()))["data"][-1]["line"]["shape"] == "vh"
+    assert json.loads(str(plot(drawn).to_json()))["data"][-2]["line"]["shape"] == "vh"
 
 
 def test_every_point_is_drawn_by_its_head() -> None:
-    *clouds, front = json.loads(str(plot(info(THREE)).to_json()))["data"]
+    *clouds, front, _legend = json.loads(str(plot(info(THREE)).to_json()))["data"]
     assert [(cloud["name"], len(cloud["hovertext"])) for cloud in clouds] == [("mlp", 3), ("none", 1)]
     assert len(front["hovertext"]) == 3
     assert len({cloud["marker"]["color"] for cloud in clouds}) == 2
