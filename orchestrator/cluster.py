@@ -40,7 +40,12 @@ def connect(address: str | None) -> list[Node]:
         logging.getLogger(name).setLevel(logging.ERROR)
     options = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        ray.init(address="local", include_dashboard=False, runtime_env=_worker_environment(), **options)
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            runtime_env=_worker_environment(),
+            **options,
+        )
     else:
         _join(address, options)
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -38,9 +38,12 @@ class SweepPaths:
         return self.root / "tune"
 
     def snapshot(self, trial: str, epoch: int) -> Path:
-        return self.root / "snapshots" / trial / f"epoch-{epoch:04d}"
+        return self.snapshots(trial) / f"epoch-{epoch:04d}"
+
+    def snapshots(self, trial: str) -> Path:
+        return self.root / "snapshots" / trial
 
     def stored_snapshots(self, trial: str) -> set[tuple[str, int]]:
         """The (trial, epoch) of every snapshot of a trial on disk."""
-        folders = (self.root / "snapshots" / trial).glob("epoch-*")
+        folders = self.snapshots(trial).glob("epoch-*")
         return {(trial, int(folder.name.removeprefix("epoch-"))) for folder in folders}

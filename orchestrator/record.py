@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from orchestrator.events import (
     Event,
     SweepEnded,
@@ -21,7 +23,7 @@ from orchestrator.events import (
     TrialStarted,
     TrialStatus,
 )
-from orchestrator.pareto import contributions, dominates, hypervolume, minimised
+from orchestrator.pareto import dominates, hypervolume, minimised
 from trainables.reports import Direction, EpochReport
 
 
@@ -55,7 +57,6 @@ class Trial:
     details: str = ""
     started: float | None = None
     ended: float | None = None
-    epoch: int = 0
     training_time_s: float = 0.0
     points: list[Point] = field(default_factory=list)
     front: list[Point] = field(default_factory=list)
@@ -106,7 +107,6 @@ class SweepRecord:
                 self.status, self.reason, self.ended = event.status, event.reason, event.time
 
     def _add_report(self, trial: Trial, report: EpochReport) -> None:
-        trial.epoch = report.epoch
         trial.training_time_s += report.metrics.get("validation_time_s", 0.0) + sum(
             epoch["epoch_time_s"] for epoch in report.training.values()
         )
@@ -123,17 +123,18 @@ class SweepRecord:
         return hypervolume([point.values for point in self.front], self._reference)
 
     def representative(self, trial: Trial) -> Point | None:
-        """The point that stands for a trial where only one can: the largest contribution to the
-        hypervolume of the trial's own front. None before its first finite report.
+        """The point that stands for a trial where only one can: the largest hypervolume by itself.
+
+        Not the largest contribution to the trial's own front: that would prefer a poor point without
+        neighbours to a good one among several. None before the trial's first finite report.
         """
-        if not trial.front:
-            return None
-        volumes = contributions([point.values for point in trial.front], self._reference)
-        return trial.front[int(volumes.argmax())]
+        volumes = [hypervolume([point.values], self._reference) for point in trial.front]
+        return trial.front[int(np.argmax(volumes))] if volumes else None
 
     def count(self, *statuses: str) -> int:
         """Number of trials in one of these states."""
-        return sum(trial.status in statuses for trial in self.trials.values())
+        # A copy, since the terminal asks from a thread of its own.
+        return sum(trial.status in statuses for trial in list(self.trials.values()))
 
     def sorted_front(self) -> list[Point]:
         """The front along its first objective, best first."""

@@ -6,12 +6,13 @@ removes it when the point is not, or no longer, on the sweep's front.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from orchestrator.events import Event, SweepEnded, TrialEnded, TrialReported
+from orchestrator.events import Event, TrialEnded, TrialReported
 from orchestrator.pareto import minimised
 from orchestrator.paths import SweepPaths
 from orchestrator.record import Point, SweepRecord, with_point
@@ -54,8 +55,8 @@ class OwnFront:
 class Retention:
     """The listener that removes snapshots that are not, or no longer, wanted.
 
-    A report tells of one snapshot; at a trial's end its folder is looked through, at the sweep's end
-    all are, for what a worker wrote and did not live to report.
+    A report tells of one snapshot; at a trial's end its folder is looked through for what a worker
+    wrote and did not live to report.
     """
 
     def __init__(self, paths: SweepPaths, embeddings: EmbeddingsOf) -> None:
@@ -69,15 +70,21 @@ class Retention:
                 self._stored.add((event.trial, int(event.report["epoch"])))
             case TrialEnded():
                 self._stored.update(self._paths.stored_snapshots(event.trial))
-            case SweepEnded():
-                for trial in record.trials:
-                    self._stored.update(self._paths.stored_snapshots(trial))
             case _:
                 return
         unwanted = self._stored - wanted_snapshots(record, self._embeddings)
         for trial, epoch in unwanted:
-            folder = self._paths.snapshot(trial, epoch)
-            shutil.rmtree(folder, ignore_errors=True)
-            if folder.parent.is_dir() and not any(folder.parent.iterdir()):
-                folder.parent.rmdir()
+            shutil.rmtree(self._paths.snapshot(trial, epoch), ignore_errors=True)
         self._stored -= unwanted
+
+    def finish(self, record: SweepRecord) -> None:
+        """Leaves exactly the wanted snapshots, once nobody writes any more."""
+        wanted = wanted_snapshots(record, self._embeddings)
+        for trial in record.trials:
+            for key in self._paths.stored_snapshots(trial) - wanted:
+                shutil.rmtree(self._paths.snapshot(*key), ignore_errors=True)
+            folder = self._paths.snapshots(trial)
+            for partial in folder.glob(".*"):
+                shutil.rmtree(partial, ignore_errors=True)
+            with contextlib.suppress(OSError):  # not there, or not empty
+                folder.rmdir()

@@ -103,6 +103,13 @@ class TrackingSettings(_Settings):
     embeddings: Literal["front", "all", "none"] = "front"
 
 
+def parse_storage(value: Any) -> str:
+    """A path that a folder can have."""
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError(f"storage is the path of a folder, got {value!r}")
+    return value
+
+
 class SweepSettings(_Settings):
     """One sweep, whole."""
 
@@ -115,7 +122,7 @@ class SweepSettings(_Settings):
     search: SearchSettings = SearchSettings()
     resources: ResourceSettings = ResourceSettings()
     tracking: TrackingSettings = TrackingSettings()
-    storage: str = "runs"
+    storage: Annotated[str, BeforeValidator(parse_storage)] = "runs"
 
     @property
     def experiment(self) -> str:
@@ -212,7 +219,7 @@ def _inconsistencies(settings: SweepSettings) -> _Faults:
             (("search_space", *fault.location), fault.message) for fault in check(settings.search_space)
         ]
     faults += _unfit_objectives(settings)
-    faults += _unfit_resources(settings.resources)
+    faults += _unfit_resources(settings)
     if not faults:
         faults += _unfit_first_trials(settings)
     return faults
@@ -263,7 +270,14 @@ def _unfit_objectives(settings: SweepSettings) -> _Faults:
     return faults
 
 
-def _unfit_resources(resources: ResourceSettings) -> _Faults:
+def _unfit_resources(settings: SweepSettings) -> _Faults:
+    resources, device = settings.resources, settings.trial.device
+    if device == "cuda" and not resources.gpus:
+        text = "device is cuda, but resources.gpus is 0; ask for a GPU, or set device to auto"
+        return [(("trial", "device"), text)]
+    if device == "cpu" and resources.gpus:
+        text = "device is cpu, but resources.gpus asks for a GPU; set gpus to 0, or device to auto"
+        return [(("trial", "device"), text)]
     if resources.gpus > 1 and resources.workers == 0:
         text = "one process trains on one GPU; set resources.workers to the number of GPUs and gpus to 1"
         return [(("resources", "gpus"), text)]

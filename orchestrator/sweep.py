@@ -8,7 +8,9 @@ step is a function with a name; heavy libraries are imported in the step that ne
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
+import shlex
 import shutil
 import sys
 import time
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
 
 from orchestrator.environment import describe_environment
 from orchestrator.errors import UserError
@@ -146,15 +149,14 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
     try:
         nodes = connect(address)
         require_fit(settings.resources, nodes)
-        with _Sweep(settings, name, paths, record, console) as sweep:
-            stopper = SweepStopper(settings.search.time_budget, has_nodes)
-            with tidy_interrupts(stopper):
-                sweep.run(stopper, concurrent_trials(settings.resources, nodes))
+        stopper = SweepStopper(settings.search.time_budget, has_nodes)
+        with tidy_interrupts(stopper), _Sweep(settings, name, paths, record, console) as sweep:
+            sweep.run(stopper, concurrent_trials(settings.resources, nodes))
     finally:
         ray.shutdown()
+    sweep.retention.finish(record)
     _print_result(sweep, console)
-    assert record.status != "running"
-    return EXIT_CODES[record.status]
+    return EXIT_CODES[sweep.status]
 
 
 class _Sweep:
@@ -184,30 +186,47 @@ class _Sweep:
                 lambda: Tracker(settings, name, paths, environment, render), settings
             )
         except BaseException:
-            shutil.rmtree(paths.root, ignore_errors=True)
+            _remove_folder(paths)
             raise
         self.ledger = Ledger(paths.ledger)
         self.proposals = Proposals(settings)
         self.progress = Progress(console, name, settings.search.trials, settings.search.time_budget)
+        self.retention = Retention(paths, settings.tracking.embeddings)
         self.listeners: list[Listener] = [
             ProposalListener(self.proposals),
-            Retention(paths, settings.tracking.embeddings),
+            self.retention,
             self.tracker,
             self.progress,
         ]
         self.num_unwritten = 0
+        self.storage_error = ""
         self.emit(SweepStarted(name, settings.model_dump(mode="json"), environment, time.time()))
 
     def __enter__(self) -> _Sweep:
         self.progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        """Ends what is open, whatever happened; a storage that fails is told, not raised."""
         self.progress.stop()
-        if self.record.status == "running":
-            self._end("interrupted" if kind is KeyboardInterrupt else "failed", str(error or kind))
-        self.num_unwritten = self.tracker.close(_TRACKING_PATIENCE_S)
-        self.ledger.close()
+        try:
+            if self.record.status == "running":
+                self._end("interrupted" if kind is KeyboardInterrupt else "failed", _cause(kind, error))
+        except OSError as failure:
+            error = error or failure
+        finally:
+            self.num_unwritten = self.tracker.close(_TRACKING_PATIENCE_S)
+            self.ledger.close()
+        if isinstance(error, OSError):
+            self.storage_error = f"{self.paths.root} cannot be written: {error.strerror or error}"
+        return error is None or isinstance(error, (OSError, KeyboardInterrupt))
+
+    @property
+    def status(self) -> SweepStatus:
+        """How the sweep ended."""
+        if self.record.status == "running" or self.storage_error:
+            return "failed"
+        return self.record.status
 
     def emit(self, event: Event) -> None:
         """Ledger first, then everyone who acts on it."""
@@ -221,10 +240,8 @@ class _Sweep:
         _tuner(self, stopper, max_concurrent).fit()
         if stopper.status != "completed":
             self._end(stopper.status, stopper.reason)
-        elif not self.record.front:
-            first = next((t for t in self.record.trials.values() if t.status == "failed"), None)
-            cause = f"; first cause: {first.name}: {first.reason}" if first else ""
-            self._end("failed", f"no trial succeeded{cause}")
+        elif not self.record.front or not self.record.count("completed", "stopped"):
+            self._end("failed", failure_reason(self.record, stopper.reason))
         else:
             self._end("completed", stopper.reason or f"all {self.settings.search.trials} trials ended")
 
@@ -236,6 +253,21 @@ class _Sweep:
         self.emit(SweepEnded(status, reason, time.time()))
 
 
+def failure_reason(record: SweepRecord, stopped_because: str) -> str:
+    """Why a sweep has nothing to show: its first failed trial, or what stopped it too early."""
+    failed = [trial for trial in record.trials.values() if trial.status == "failed"]
+    if failed:
+        first = min(failed, key=lambda trial: trial.ended or 0.0)
+        return f"no trial succeeded; first cause: {first.name}: {first.reason}"
+    return "; ".join(["no trial reported anything", *([stopped_because] if stopped_because else [])])
+
+
+def _cause(kind: type[BaseException] | None, error: BaseException | None) -> str:
+    if kind is KeyboardInterrupt:
+        return "interrupted twice"
+    return f"{type(error).__name__}: {error}" if error else "it ended before its trials did"
+
+
 def _make_folder(settings: SweepSettings, paths: SweepPaths) -> None:
     try:
         paths.root.mkdir(parents=True)
@@ -244,13 +276,19 @@ def _make_folder(settings: SweepSettings, paths: SweepPaths) -> None:
         raise UserError(f"storage: cannot write to {paths.root} ({error.strerror})") from None
 
 
-def _open_tracker(make: Callable[[], Tracker], settings: SweepSettings) -> Tracker:
-    from mlflow.exceptions import MlflowException
+def _remove_folder(paths: SweepPaths) -> None:
+    shutil.rmtree(paths.root, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other sweeps are in it
+        paths.root.parent.rmdir()
 
+
+def _open_tracker(make: Callable[[], Tracker], settings: SweepSettings) -> Tracker:
     try:
         return make()
-    except MlflowException as error:
-        message = str(error).splitlines()[0]
+    except UserError:
+        raise
+    except Exception as error:
+        message = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"tracking.uri: {settings.tracking.uri} refuses the sweep ({message})"
         ) from error
@@ -313,17 +351,19 @@ def _print_result(sweep: _Sweep, console: Console) -> None:
     record = sweep.record
     if record.front:
         console.print(front_as_table(record, record.sorted_front()))
-    assert record.started is not None and record.ended is not None
+    if sweep.storage_error:
+        console.print(Text(f"storage: {sweep.storage_error}", style="red"))
+    assert record.started is not None
     counts = ", ".join(
         f"{record.count(status)} {status}"
         for status in ("completed", "stopped", "failed")
         if record.count(status)
     )
-    took = format_duration(record.ended - record.started)
+    took = format_duration((record.ended or time.time()) - record.started)
     console.print(
-        f"{record.status} after {took}: {record.reason}. Trials: {counts or 'none'}; "
+        f"{sweep.status} after {took}: {record.reason}. Trials: {counts or 'none'}; "
         f"front: {len(record.front)} points, hypervolume {record.hypervolume():.4g}",
-        highlight=False, markup=False, style="red" if record.status == "failed" else None,
+        highlight=False, markup=False, style="red" if sweep.status == "failed" else None,
     )  # fmt: skip
     _print_tracking(sweep, console)
 
@@ -340,7 +380,7 @@ def _print_tracking(sweep: _Sweep, console: Console) -> None:
         lines = [f"see it in MLflow: {sweep.tracker.url(uri)}"]
     else:
         lines = [
-            f"see it in MLflow: {_python()} -m mlflow ui --backend-store-uri {uri}",
+            f"see it in MLflow: {_python()} -m mlflow ui --backend-store-uri {shlex.quote(uri)}",
             f"then open          {sweep.tracker.url('http://127.0.0.1:5000')}",
         ]
     lines.append(f"folder:            {_relative(sweep.paths.root)}")

@@ -100,8 +100,9 @@ def time_left(
     record: SweepRecord, num_trials: int, time_budget_s: float | None, now: float
 ) -> float | None:
     """Seconds until the last trial ends at the rate so far, or the time budget does; None at first."""
-    num_ended = sum(trial.is_ended for trial in record.trials.values())
-    first_start = min((t.started for t in record.trials.values() if t.started), default=None)
+    trials = list(record.trials.values())
+    num_ended = sum(trial.is_ended for trial in trials)
+    first_start = min((t.started for t in trials if t.started), default=None)
     estimates = []
     if num_ended and first_start is not None:
         estimates.append((now - first_start) / num_ended * (num_trials - num_ended))

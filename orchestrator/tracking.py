@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Metric, Param, RunTag
+from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import (
@@ -44,7 +44,14 @@ EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 or `workflowType` in the address rather than this tag, so `Tracker.url` gives both."""
 FRONT_PAGE = "pareto_front.html"
 _RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "interrupted": "KILLED"}
-_REFUSED_FOR_GOOD = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"}
+_REFUSED_FOR_GOOD = {
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "PERMISSION_DENIED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+    "UNAUTHENTICATED",
+}
 _REFRESH_SECONDS = 10.0
 _MAX_RETRY_SECONDS = 30.0
 
@@ -73,6 +80,9 @@ class Tracker:
         self.experiment_id = _open_experiment(self._client, settings)
         self.run_id = self._open_parent()
         self._run_ids: dict[str, str] = {}
+        self._tried: set[str] = set()
+        self._latest: FrontTable | None = None
+        self._latest_lock = threading.Lock()
         self._published: set[Key] = set()
         self._marks: dict[str, str] = {}
         self._refreshed = 0.0
@@ -126,11 +136,18 @@ class Tracker:
         }
         run = self._client.create_run(self.experiment_id, run_name=self._sweep, tags=tags)
         run_id = run.info.run_id
+        try:
+            self._describe_parent(run_id)
+        except BaseException:
+            self._client.delete_run(run_id)
+            raise
+        return run_id
+
+    def _describe_parent(self, run_id: str) -> None:
         search = self._settings.search.model_dump()
         params = [Param(f"search.{key}", str(value)) for key, value in search.items()]
         self._client.log_batch(run_id, params=params)
         self._client.log_text(run_id, self._paths.settings.read_text(), "sweep.yaml")
-        return run_id
 
     def _close_parent(self, event: SweepEnded) -> None:
         self._client.set_tag(self.run_id, "status", event.status)
@@ -147,12 +164,22 @@ class Tracker:
             "status": "pending",
             "on_front": "false",
         }
-        run = self._client.create_run(
-            self.experiment_id, start_time=_ms(at), run_name=trial.name, tags=tags
-        )
-        self._run_ids[trial.name] = run.info.run_id
+        if trial.name not in self._run_ids:
+            run = self._created_before(trial.name) or self._client.create_run(
+                self.experiment_id, start_time=_ms(at), run_name=trial.name, tags=tags
+            )
+            self._run_ids[trial.name] = run.info.run_id
         params = [Param(name, str(value)) for name, value in trial_params(trial).items()]
-        self._client.log_batch(run.info.run_id, params=params)
+        self._client.log_batch(self._run_ids[trial.name], params=params)
+
+    def _created_before(self, trial: str) -> Run | None:
+        """The trial's run, where an earlier try made it and its answer was lost."""
+        first_try = trial not in self._tried
+        self._tried.add(trial)
+        if first_try:
+            return None
+        mine = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.run_id}' and tags.trial = '{trial}'"
+        return next(iter(self._client.search_runs([self.experiment_id], mine)), None)
 
     def _log_report(self, trial: str, report: EpochReport, at: float) -> None:
         metrics = [
@@ -219,6 +246,8 @@ class Tracker:
     def _refresh(self, record: SweepRecord) -> None:
         """Draws the pages anew and marks the runs of the front's trials."""
         table = front_table(self._sweep, record)
+        with self._latest_lock:
+            self._latest = table
         marks = _front_marks(record)
         left = self._marks.keys() - marks.keys()
         changed = {trial: epochs for trial, epochs in marks.items() if self._marks.get(trial) != epochs}
@@ -229,17 +258,25 @@ class Tracker:
                 self._tag(trial, {"on_front": "false", "front_epochs": ""})
             for trial, epochs in changed.items():
                 self._tag(trial, {"on_front": "true", "front_epochs": epochs})
-            self._write_pages(table)
+            self._write_latest_pages()
 
         self._operations.put(operation)
         self._refreshed = time.monotonic()
 
-    def _write_pages(self, table: FrontTable) -> None:
+    def _write_latest_pages(self) -> None:
+        """Writes the newest table, once: what a dead server missed is not drawn again and again."""
+        with self._latest_lock:
+            table = self._latest
+        if table is None:
+            return
         files = self._render(table.with_run_ids(self._run_ids))
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
             self._client.log_artifacts(self.run_id, folder)
+        with self._latest_lock:
+            if self._latest is table:
+                self._latest = None
 
     def _tag(self, trial: str, tags: Mapping[str, str]) -> None:
         run_tags = [RunTag(key, value) for key, value in tags.items()]
@@ -274,7 +311,8 @@ class _OperationQueue:
         while self._thread.is_alive() and time.monotonic() - self._last_success < patience_s:
             self._thread.join(timeout=0.1)
         self._closing.set()
-        return 0 if not self._thread.is_alive() else self._queue.qsize() + 1
+        # The one in hand is no longer in the queue, the end mark still is.
+        return self._queue.qsize() if self._thread.is_alive() else 0
 
     def _run(self) -> None:
         while (operation := self._queue.get()) is not None:
@@ -306,7 +344,7 @@ def is_refused_for_good(error: Exception) -> bool:
     """Whether repeating the operation cannot help: the request is wrong, or we have a bug."""
     if isinstance(error, MlflowException):
         return error.error_code in _REFUSED_FOR_GOOD
-    return not isinstance(error, (OSError, TimeoutError))
+    return isinstance(error, PermissionError) or not isinstance(error, (OSError, TimeoutError))
 
 
 def trial_params(trial: Trial) -> dict[str, Any]:

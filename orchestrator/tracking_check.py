@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.errors import UserError
 
 TIMEOUT_S = 5.0
+_SQLITE_MAGIC = b"SQLite format 3\0"
 _OTHER_SCHEMES = ("postgresql", "mysql", "mssql", "databricks")
 
 
@@ -21,13 +22,21 @@ def check_tracking(uri: str) -> None:
         UserError: no server answers, or the database's folder is missing or not writable.
     """
     scheme, colon, _ = uri.partition(":")
+    if (
+        "@" in uri.partition("://")[2].partition("/")[0]
+        and ":" in uri.partition("://")[2].partition("@")[0]
+    ):
+        raise UserError(
+            "tracking.uri holds a password, which would be written to many places; give it as "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or as the database's own variable"
+        )
     if scheme in ("http", "https"):
         _check_server(uri)
     elif scheme == "sqlite":
         _check_sqlite(uri)
     elif not colon or scheme.split("+")[0] not in _OTHER_SCHEMES:
         raise UserError(
-            f"tracking.uri is {uri!r}, which is no address that MLflow knows; "
+            f"tracking.uri is {uri!r}, which is not supported here; "
             "write sqlite:///mlflow.db or http://HOST:PORT"
         )
 
@@ -57,6 +66,17 @@ def _check_sqlite(uri: str) -> None:
         raise UserError(f"tracking.uri: the folder {folder} does not exist; make it, or name another")
     if database.is_dir():
         raise UserError(f"tracking.uri: {database} is a folder; name a file for the database")
+    if database.exists() and not _is_database(database):
+        raise UserError(f"tracking.uri: {database} is not an SQLite database; name another file")
     target = database if database.exists() else folder
     if not os.access(target, os.W_OK):
         raise UserError(f"tracking.uri: {target} is not writable")
+
+
+def _is_database(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(len(_SQLITE_MAGIC))
+    except OSError:
+        return True  # unreadable, which the access check says better
+    return start in (b"", _SQLITE_MAGIC)

@@ -127,6 +127,8 @@ def read_yaml(path: Path) -> YamlSource:
         raise UserError(f"{place}: invalid YAML: {_brief(error)}") from None
     except YAMLError as error:
         raise UserError(f"{path}: invalid YAML: {_brief(error)}") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested too deeply for a search space") from None
     if not isinstance(data, CommentedMap):
         got = "an empty file" if data is None else "a list" if isinstance(data, list) else repr(data)
         raise UserError(f"{path}:1: a search space is a mapping of settings, got {got}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -60,14 +59,3 @@ HEADS: dict[HeadKind, Callable[[HeadConfig, int], nn.Module]] = {
     "mlp": _mlp,
     "monotonic": _monotonic,
 }
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Number of scalars in the parameters of `module`."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def is_monotone(head: nn.Module, low: Tensor, high: Tensor) -> bool:
-    """Whether the head keeps the order of two batches with low <= high in every coordinate."""
-    with torch.no_grad():
-        return bool((head(high) >= head(low)).all())

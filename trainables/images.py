@@ -12,10 +12,9 @@ from jaxtyping import Float, Int
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from trainables.config import DatasetName
+from trainables.config import NUM_TRAINING_ITEMS, DatasetName
 
 SPLIT_SEED = 42
-DIGITS_NUM_TRAINING = 1197
 DIGITS_NUM_VALIDATION = 300
 
 
@@ -57,8 +56,9 @@ def _digits() -> Dataset:
     order = list(range(len(labels)))
     random.Random(SPLIT_SEED).shuffle(order)
     rows = torch.tensor(order)
-    stop = DIGITS_NUM_TRAINING + DIGITS_NUM_VALIDATION
-    parts = rows[:DIGITS_NUM_TRAINING], rows[DIGITS_NUM_TRAINING:stop], rows[stop:]
+    start = NUM_TRAINING_ITEMS["digits"]
+    stop = start + DIGITS_NUM_VALIDATION
+    parts = rows[:start], rows[start:stop], rows[stop:]
     return Dataset(*(Subset(images[part], labels[part]) for part in parts))
 
 

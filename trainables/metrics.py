@@ -17,6 +17,7 @@ from trainables.reports import NUM_RECALLS, VARIANCE_SHARES
 
 NUM_NEIGHBOURS = 5
 _CHUNK_ROWS = 1024
+_RERANK_ROWS = 128
 _SPECTRUM_CHUNK_ROWS = 8192
 
 
@@ -97,13 +98,41 @@ def nearest_labels(
     gallery_labels: Int[Tensor, " item"],
     k: int = NUM_RECALLS,
 ) -> Int[Tensor, "query k"]:
-    """Labels of each query's k nearest gallery items, nearest first.
+    """Labels of each query's k nearest gallery items by Euclidean distance, nearest first.
 
-    Between unit vectors the order by inner product is the order by Euclidean distance.
+    A float32 matrix product finds twice as many candidates on centred vectors, and float64 distances
+    order them. Inner products of the vectors as they are would not do: the embeddings of a monotonic
+    head start with cosines within 1e-6 of 1, where their order in float32 is rounding noise (157 of
+    300 votes differed from the exact ones).
     """
     k = min(k, len(gallery))
-    rows = [(chunk @ gallery.T).topk(k, dim=1).indices for chunk in queries.split(_CHUNK_ROWS)]
+    mean = gallery.mean(dim=0, dtype=torch.float64)
+    centred = (gallery.double() - mean).to(gallery.dtype)
+    half_squares = centred.square().sum(dim=1) / 2
+    rows = []
+    for chunk in queries.split(_CHUNK_ROWS):
+        similarity = torch.addmm(-half_squares, (chunk.double() - mean).to(chunk.dtype), centred.T)
+        candidates = similarity.topk(min(2 * k, len(gallery)), dim=1).indices
+        rows.append(_nearest_first(chunk, gallery, candidates)[:, :k])
     return gallery_labels[torch.cat(rows)]
+
+
+def _nearest_first(
+    queries: Float[Tensor, "query dim"],
+    gallery: Float[Tensor, "item dim"],
+    candidates: Int[Tensor, "query candidate"],
+) -> Int[Tensor, "query candidate"]:
+    """The candidates in the order of their float64 distance; equal ones in the gallery's order."""
+    candidates = candidates.sort(dim=1).values
+    distances = torch.cat(
+        [
+            (gallery[rows].double() - some[:, None].double()).square().sum(dim=2)
+            for some, rows in zip(
+                queries.split(_RERANK_ROWS), candidates.split(_RERANK_ROWS), strict=True
+            )
+        ]
+    )
+    return candidates.gather(1, distances.argsort(dim=1, stable=True))
 
 
 def knn_accuracy(neighbours: Int[Tensor, "query k"], labels: Int[Tensor, " query"]) -> float:

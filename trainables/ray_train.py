@@ -72,6 +72,7 @@ def make_trainable(resources: TrialResources, rule: SnapshotRule) -> Callable[[d
                 "name": config[NAME_KEY],
                 "rule": rule,
                 "cpus": resources.cpus,
+                "gpus": resources.gpus,
                 "in_tune_process": resources.workers == 0,
             },
             scaling_config=train.ScalingConfig(
@@ -115,6 +116,9 @@ def _run_config(resources: TrialResources) -> train.RunConfig | None:
 
 def _train_loop(loop: dict[str, Any]) -> None:
     config = TrialConfig.model_validate(loop["trial"])
+    # Ray hides no GPU from an actor that asked for none.
+    on_cpu = config.device == "auto" and not loop["gpus"]
+    placed = config.model_copy(update={"device": "cpu"}) if on_cpu else config
     rule: SnapshotRule = loop["rule"]
     is_wanted = rule.is_wanted()
     torch.set_num_threads(max(1, loop["cpus"]))
@@ -130,4 +134,4 @@ def _train_loop(loop: dict[str, Any]) -> None:
         else:
             train.report(metrics)
 
-    fit(config, listener, current_group())
+    fit(placed, listener, current_group())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,6 +25,8 @@ from orchestrator.settings import load_settings
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = Path(__file__).parent / "tiny.yaml"
+_MARK = "STARTED_BY_THE_TESTS"
+"""The environment variable that tells our processes from those of other users of this machine."""
 _RAY_PROCESSES = ("raylet", "gcs_server", "ray::")
 
 
@@ -93,6 +96,7 @@ def run_sweep(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env={**os.environ, _MARK: str(os.getpid())},
     ) as process:
         try:
             if while_running:
@@ -115,10 +119,21 @@ def wait_for(look: Callable[[], Any], timeout_s: float = 90) -> Any:
 
 
 def ray_processes() -> set[int]:
-    """Process ids of everything that Ray has running on this machine."""
+    """Process ids of everything that the Ray of our sweeps has running."""
     found = set()
-    for process in psutil.process_iter(["cmdline", "name"]):
-        line = " ".join(process.info["cmdline"] or [process.info["name"] or ""])
-        if any(word in line for word in _RAY_PROCESSES) and process.status() != psutil.STATUS_ZOMBIE:
-            found.add(process.pid)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            ours = process.environ().get(_MARK) == str(os.getpid())
+            if ours and any(word in " ".join(process.cmdline()) for word in _RAY_PROCESSES):
+                found.add(process.pid)
+    return found
+
+
+def training_processes(driver: psutil.Process) -> list[psutil.Process]:
+    """The processes that train trials of a sweep."""
+    found = []
+    for process in driver.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any("ImplicitFunc" in part for part in process.cmdline()):
+                found.append(process)
     return found

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import time
 from pathlib import Path
 
 import psutil
 import pytest
-from sweep_runs import ray_processes, run_sweep, wait_for
+import torch
+from mlflow import MlflowClient
+from sweep_runs import ray_processes, run_sweep, training_processes, wait_for
+
+from orchestrator.retention import wanted_snapshots
+from trainables.snapshots import EMBEDDINGS
 
 pytestmark = pytest.mark.slow
 
@@ -20,18 +27,6 @@ LONG = _set("trial.epochs=400", "trial.patience_epochs=null", "trial.validate_ev
 HEALTHY = _set("first_trials=[{head.kind: none}]", "search_space.optimizer.head_lr={choice: [2.0e-3]}")
 
 
-def _actors(driver: psutil.Process) -> list[psutil.Process]:
-    """The processes that train trials of this sweep."""
-    found = []
-    for process in driver.children(recursive=True):
-        try:
-            if any("ImplicitFunc" in part for part in process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
 def _wait_for_reports(folder: Path, name: str, num_reports: int) -> None:
     ledger = folder / "runs" / name / "ledger.jsonl"
     wait_for(lambda: ledger.exists() and ledger.read_text().count("TrialReported") >= num_reports)
@@ -40,7 +35,7 @@ def _wait_for_reports(folder: Path, name: str, num_reports: int) -> None:
 def test_killed_trial_is_recorded_and_the_others_go_on(tmp_path: Path, no_ray_left: None) -> None:
     def kill_one(driver: psutil.Process) -> None:
         _wait_for_reports(tmp_path, "killed", 3)
-        wait_for(lambda: _actors(driver))[0].kill()
+        wait_for(lambda: training_processes(driver))[0].kill()
 
     epochs = _set("trial.epochs=40", "trial.patience_epochs=null")
     sweep = run_sweep(tmp_path, "killed", *HEALTHY, *epochs, while_running=kill_one)
@@ -50,6 +45,91 @@ def test_killed_trial_is_recorded_and_the_others_go_on(tmp_path: Path, no_ray_le
     assert "its process died" in failed[0].reason
     assert sweep.record.count("completed") == 3
     assert sweep.children[failed[0].name].info.status == "FAILED"
+
+
+def test_raising_trial_is_recorded_and_its_process_is_not_reused(
+    tmp_path: Path, no_ray_left: None
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("asks for a GPU that must not be there")
+    seen: dict[int, None] = {}
+
+    def watch(driver: psutil.Process) -> None:
+        while driver.is_running() and driver.status() != psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                seen.update(dict.fromkeys(process.pid for process in training_processes(driver)))
+            time.sleep(0.05)
+
+    overrides = _set(
+        "search_space={device: {choice: [cpu, cuda]}}",
+        "first_trials=[{device: cpu}, {device: cuda}, {device: cpu}, {device: cpu}]",
+        "resources.max_concurrent=1",
+    )
+    sweep = run_sweep(tmp_path, "raising", *overrides, while_running=watch)
+    statuses = [trial.status for trial in sweep.record.trials.values()]
+    assert statuses == ["completed", "failed", "completed", "completed"]
+    assert "RuntimeError: " in sweep.children["trial-0001"].data.tags["reason"]
+    # One process for the first two trials, a new one for the two after the failure.
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(("embeddings", "num_points"), [("all", "every"), ("none", "front")])
+def test_embeddings_are_stored_for_whom_was_asked(
+    embeddings: str, num_points: str, tmp_path: Path
+) -> None:
+    asked = _set(f"tracking.embeddings={embeddings}")
+    sweep = run_sweep(tmp_path, embeddings, *HEALTHY, *asked, "--trials", "2")
+    wanted = wanted_snapshots(sweep.record, "all" if num_points == "every" else "front")
+    stored = {
+        (name, int(folder.path.removeprefix("snapshots/epoch-")))
+        for name, child in sweep.children.items()
+        for folder in sweep.client.list_artifacts(child.info.run_id, "snapshots")
+    }
+    assert stored == wanted
+    trial, epoch = next(iter(wanted))
+    files = sweep.client.list_artifacts(
+        sweep.children[trial].info.run_id, f"snapshots/epoch-{epoch:04d}"
+    )
+    assert any(EMBEDDINGS in file.path for file in files) == (embeddings == "all")
+
+
+def test_the_front_can_be_seen_while_the_sweep_runs(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def look(driver: psutil.Process) -> None:
+        _wait_for_reports(tmp_path, "live", 1)
+        client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+        (experiment,) = [e for e in client.search_experiments() if e.name == "tiny"]
+        mine = "attributes.run_name = 'live'"
+        (parent,) = client.search_runs([experiment.experiment_id], mine)
+
+        def pages() -> list[str]:
+            return [artifact.path for artifact in client.list_artifacts(parent.info.run_id)]
+
+        wait_for(lambda: "pareto_front.html" in pages(), timeout_s=30)
+        assert client.get_run(parent.info.run_id).info.status == "RUNNING"
+        seen.extend(pages())
+        driver.send_signal(signal.SIGTERM)
+
+    sweep = run_sweep(tmp_path, "live", *HEALTHY, *LONG, while_running=look)
+    assert {"pareto_front.html", "pareto_front.csv", "sweep.yaml"} <= set(seen)
+    assert sweep.returncode == 130
+    assert sweep.record.reason == "interrupted by SIGTERM"
+
+
+def test_a_second_interrupt_ends_at_once(tmp_path: Path, no_ray_left: None) -> None:
+    def interrupt_twice(driver: psutil.Process) -> None:
+        _wait_for_reports(tmp_path, "twice", 2)
+        driver.send_signal(signal.SIGINT)
+        time.sleep(0.2)  # two signals at the same moment are one
+        with contextlib.suppress(psutil.NoSuchProcess):
+            driver.send_signal(signal.SIGINT)
+
+    sweep = run_sweep(tmp_path, "twice", *HEALTHY, *LONG, while_running=interrupt_twice)
+    assert sweep.returncode == 130
+    assert "Traceback" not in sweep.stderr
+    assert sweep.parent.info.status == "KILLED"
+    assert all(trial.is_ended for trial in sweep.record.trials.values())
 
 
 def test_interrupt_ends_tidily_with_the_front_so_far(tmp_path: Path, no_ray_left: None) -> None:
@@ -97,7 +177,7 @@ def test_killed_driver_leaves_nothing_that_trains_and_a_readable_ledger(tmp_path
 
     def kill(driver: psutil.Process) -> None:
         _wait_for_reports(tmp_path, "driver", 2)
-        actors.extend(_actors(driver))
+        actors.extend(training_processes(driver))
         driver.kill()
 
     before = ray_processes()

@@ -9,9 +9,11 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from sweep_runs import TINY, wait_for
 
 from dashboards.pareto_front import render
@@ -109,8 +111,10 @@ def test_server_that_goes_away_loses_nothing(
     assert tracker.close(patience_s=60) == 0
     assert tracker.num_refused == 0
     client = MlflowClient(server.uri)
-    runs = {run.info.run_name: run for run in client.search_runs([tracker.experiment_id])}
+    found = client.search_runs([tracker.experiment_id])
+    runs = {run.info.run_name: run for run in found}
     assert set(runs) == {"outage", "trial-0000", "trial-0001", "trial-0002"}
+    assert len(found) == 4
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     for number in range(3):
         run_id = runs[f"trial-{number:04d}"].info.run_id
@@ -145,3 +149,51 @@ def test_snapshot_that_leaves_the_front_leaves_mlflow_too(tmp_path: Path) -> Non
     runs = {run.info.run_name: run.info.run_id for run in client.search_runs([tracker.experiment_id])}
     assert client.list_artifacts(runs["trial-0000"], "snapshots/epoch-0005") == []
     assert len(client.list_artifacts(runs["trial-0001"], "snapshots/epoch-0005")) == 1
+
+
+def test_answer_that_is_lost_makes_no_second_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    settings = load_settings(TINY, [f"tracking.uri={uri}", f"storage={tmp_path}/runs"])
+    paths = SweepPaths.of(settings.storage, "lost")
+    paths.root.mkdir(parents=True)
+    paths.settings.write_text(to_yaml(settings))
+    record = SweepRecord(settings.objectives, settings.reference())
+    tracker = Tracker(settings, "lost", paths, {}, render)
+    create_run = MlflowClient.create_run
+    lost = iter([True])
+
+    def create_and_lose(self: MlflowClient, *args: Any, **kwargs: Any) -> Run:
+        run = create_run(self, *args, **kwargs)
+        if next(lost, False):
+            raise ConnectionError("the answer was lost")
+        return run
+
+    monkeypatch.setattr(MlflowClient, "create_run", create_and_lose)
+    event = TrialProposed("trial-0000", 0, {}, settings.trial.model_dump(), 0.0)
+    record.apply(event)
+    tracker(event, record)
+    assert tracker.close(patience_s=30) == 0
+    names = [run.info.run_name for run in MlflowClient(uri).search_runs([tracker.experiment_id])]
+    assert sorted(map(str, names)) == ["lost", "trial-0000"]
+
+
+def test_unwritten_operations_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    settings = load_settings(TINY, [f"tracking.uri={uri}", f"storage={tmp_path}/runs"])
+    paths = SweepPaths.of(settings.storage, "unwritten")
+    paths.root.mkdir(parents=True)
+    paths.settings.write_text(to_yaml(settings))
+    tracker = Tracker(settings, "unwritten", paths, {}, render)
+    record = SweepRecord(settings.objectives, settings.reference())
+
+    def dead(*args: Any, **kwargs: Any) -> Run:
+        raise ConnectionError("no server")
+
+    monkeypatch.setattr(MlflowClient, "create_run", dead)
+    for number in range(2):
+        event = TrialProposed(f"trial-{number:04d}", number, {}, settings.trial.model_dump(), 0.0)
+        record.apply(event)
+        tracker(event, record)
+    assert tracker.close(patience_s=1) == 2

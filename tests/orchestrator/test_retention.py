@@ -32,7 +32,7 @@ class Sweep:
     def __init__(self, root: Path, embeddings: EmbeddingsOf) -> None:
         self.paths = SweepPaths(root)
         self.record = record_of()
-        self._retention = Retention(self.paths, embeddings)
+        self.retention = Retention(self.paths, embeddings)
         make_rule = OwnFront(OBJECTIVES)
         self._rules = {trial: make_rule() for trial in TRIALS}
 
@@ -43,7 +43,7 @@ class Sweep:
             folder.mkdir(parents=True)
             (folder / "weights.safetensors").write_bytes(b"weights")
         self.record.apply(event)
-        self._retention(event, self.record)
+        self.retention(event, self.record)
 
     def on_disk(self) -> set[Path]:
         return {path.parent for path in self.paths.root.rglob("weights.safetensors")}
@@ -95,13 +95,16 @@ def test_each_trial_gets_a_front_of_its_own() -> None:
     assert make_rule()(bad)
 
 
-def test_trials_without_snapshots_leave_no_folder(tmp_path: Path) -> None:
+def test_the_finish_leaves_no_empty_folder_and_no_partial_snapshot(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, "front")
     sweep.report(reported(TRIALS[0], 1, accuracy=0.5, d_eff=5.0))
     sweep.report(reported(TRIALS[1], 1, accuracy=0.6, d_eff=4.0))
-    folder = sweep.paths.snapshot(TRIALS[0], 1).parent
-    assert not folder.exists()
-    assert sweep.paths.snapshot(TRIALS[1], 1).parent.is_dir()
+    partial = sweep.paths.snapshots(TRIALS[1]) / ".epoch-0002.0badc0de"
+    partial.mkdir()
+    sweep.paths.snapshot(TRIALS[1], 3).mkdir()
+    sweep.retention.finish(sweep.record)
+    assert not sweep.paths.snapshots(TRIALS[0]).exists()
+    assert list(sweep.paths.snapshots(TRIALS[1]).iterdir()) == [sweep.paths.snapshot(TRIALS[1], 1)]
 
 
 def test_other_events_remove_nothing(tmp_path: Path) -> None:

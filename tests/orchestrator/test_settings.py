@@ -63,7 +63,7 @@ variants = st.fixed_dictionaries(
             {"experiment": st.none() | st.sampled_from(["null", "1e3", "a.b"])}
         ),
         "resources": st.fixed_dictionaries({"gpus": st.sampled_from([0, 0.25, 1])}),
-        "storage": st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])),
+        "storage": st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1),
     },
 )
 

@@ -70,7 +70,7 @@ def test_an_address_without_host_is_refused() -> None:
 @pytest.mark.parametrize("uri", ["mlflow.db", "", "localhost", "/tmp/mlflow.db"])
 def test_a_uri_without_scheme_is_refused(uri: str) -> None:
     with pytest.raises(
-        UserError, match=r"no address that MLflow knows; write sqlite:///mlflow\.db or http://HOST:PORT"
+        UserError, match=r"not supported here; write sqlite:///mlflow\.db or http://HOST:PORT"
     ):
         check_tracking(uri)
 
@@ -106,11 +106,26 @@ def test_nothing_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_present_database_is_accepted_and_untouched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"SQLite format 3\0 and its pages"])
+def test_a_present_database_is_accepted_and_untouched(content: bytes, tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
-    database.write_bytes(b"content")
+    database.write_bytes(content)
     check_tracking(f"sqlite:///{database}")
-    assert database.read_bytes() == b"content"
+    assert database.read_bytes() == content
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    database.write_bytes(b"a shopping list")
+    with pytest.raises(UserError, match="is not an SQLite database"):
+        check_tracking(f"sqlite:///{database}")
+
+
+@pytest.mark.parametrize("uri", ["http://me:secret@localhost:5000", "postgresql://me:secret@db/mlflow"])
+def test_a_password_in_the_address_is_refused_and_not_repeated(uri: str) -> None:
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD") as caught:
+        check_tracking(uri)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["http://[::1", "http://localhost:abc", "http://a b", "https://"])
@@ -124,7 +139,7 @@ def test_an_address_that_is_none_is_refused(uri: str) -> None:
     [
         ("sqlite:////tmp", "is a folder"),
         ("sqlite:///", "three slashes"),
-        ("foo://x", "no address that MLflow knows"),
+        ("foo://x", "not supported here"),
     ],
 )
 def test_a_database_that_is_no_file_is_refused(uri: str, message: str) -> None:

@@ -8,16 +8,21 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 from torch.nn import functional
 
+from trainables.config import HeadConfig, TrialConfig
+from trainables.images import load_dataset
 from trainables.metrics import (
     effective_dimension,
     evaluate,
     knn_accuracy,
+    knn_votes,
     nearest_labels,
     recalls,
     reconstruction_errors,
     spectrum,
 )
+from trainables.models import build_model
 from trainables.reports import VARIANCE_SHARES
+from trainables.training import embed
 
 SEEDS = st.integers(0, 2**31)
 
@@ -228,3 +233,18 @@ def test_evaluate_takes_the_errors_at_d_eff_components() -> None:
     assert metrics["knn_accuracy"] == knn_accuracy(
         nearest_labels(queries, gallery, labels), query_labels
     )
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("width_ratio", [0.5, 2.0])
+def test_collapsed_embeddings_are_voted_on_as_by_scikit_learn(depth: int, width_ratio: float) -> None:
+    # A monotonic head before training: all cosines within 1e-6 of 1.
+    head = HeadConfig(kind="monotonic", depth=depth, width_ratio=width_ratio)
+    dataset = load_dataset("digits", torch.device("cpu"))
+    model = build_model(TrialConfig(head=head))
+    gallery = embed(model, dataset.training).embedding
+    queries = embed(model, dataset.validation).embedding
+    votes = knn_votes(nearest_labels(queries, gallery, dataset.training.labels))
+    exact = torch.cdist(queries.double(), gallery.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    expected = knn_votes(dataset.training.labels[exact.argsort(dim=1, stable=True)[:, :20]])
+    assert (votes != expected).sum() <= 1
