@@ -112,7 +112,7 @@ def _number(value: object) -> str:
 def plot(drawn: FrontInfo) -> go.Figure:
     """The interactive figure; readable from 400 px of width."""
     figure = go.Figure()
-    for kind, points in drawn.points.groupby("kind", sort=True):
+    for kind, points in _off_front(drawn).groupby("kind", sort=True):
         figure.add_scatter(
             x=points[drawn.x.metric],
             y=points[drawn.y.metric],
@@ -144,15 +144,22 @@ def plot(drawn: FrontInfo) -> go.Figure:
         x=[None], y=[None], mode="lines+markers", name="front", line=outline, marker=neutral
     )
     figure.update_layout(
-        title={"text": html.escape(drawn.title), "x": 0.02, "font": {"size": 15}},
         template="plotly_white",
-        margin={"l": 55, "r": 15, "t": 40, "b": 90},
+        margin={"l": 55, "r": 15, "t": 35, "b": 90},
         legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0.5, "xanchor": "center"},
         hoverlabel={"align": "left", "font": {"size": 11}},
     )
     figure.update_xaxes(title_text=drawn.x.label, **_log_axis(drawn))
     figure.update_yaxes(title_text=drawn.y.label)
     return figure
+
+
+def _off_front(drawn: FrontInfo) -> pd.DataFrame:
+    """The points that do not lie where one of the front does: there the front's own tells its name."""
+    axes = [drawn.x.metric, drawn.y.metric]
+    taken = set(drawn.front[axes].itertuples(index=False, name=None))
+    free = [place not in taken for place in drawn.points[axes].itertuples(index=False, name=None)]
+    return drawn.points.loc[free]
 
 
 def _log_axis(drawn: FrontInfo) -> dict[str, Any]:
@@ -226,8 +233,10 @@ body {{ font: 14px/1.4 system-ui, sans-serif; margin: 8px; color: #222; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 12px; }}
 th, td {{ padding: 3px 8px; text-align: left; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+h1 {{ font-size: 16px; margin: 4px 2px; }}
 p {{ color: #555; margin: 4px 2px; }}
 </style></head><body>
+<h1>{title}</h1>
 <p>{num_front} points on the front, of {num_points} validated epochs of {num_trials} trials.
 Hover a point for its configuration.</p>
 <div class="figure">{figure}</div>

@@ -21,7 +21,7 @@ class SweepStopper(Stopper):
     """Asked by Ray Tune between events; once it says stop, running trials end and none starts.
 
     Args:
-        time_budget_s: seconds from now on; None for no limit.
+        time_budget_s: seconds from `start` on; None for no limit.
         has_nodes: whether the cluster still has a node that is alive.
         clock: seconds that only grow.
 
@@ -36,15 +36,19 @@ class SweepStopper(Stopper):
         has_nodes: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        now = clock()
         self._clock = clock
         self._budget_s = time_budget_s
-        self._deadline = None if time_budget_s is None else now + time_budget_s
         self._has_nodes = has_nodes
-        self._nodes_seen = now
-        self._next_look = now
         self.reason = ""
         self.status: SweepStatus = "completed"
+        self.start()
+
+    def start(self) -> None:
+        """Counts the time budget from now on."""
+        now = self._clock()
+        self._deadline = None if self._budget_s is None else now + self._budget_s
+        self._nodes_seen = now
+        self._next_look = now
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False

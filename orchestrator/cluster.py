@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,6 +15,11 @@ from orchestrator.errors import UserError
 from orchestrator.resources import Node
 
 _CONNECT_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 5.0
+_PRIVATE = "private_to_one_sweep"
+"""The resource that marks a Ray which a sweep started for itself."""
+_TOKEN_FILE = Path.home() / ".ray" / "auth_token"
+"""Where Ray keeps the token that its clusters ask for since 2.59."""
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -43,11 +50,13 @@ def connect(address: str | None) -> list[Node]:
         ray.init(
             address="local",
             include_dashboard=False,
+            resources={_PRIVATE: 1},
             runtime_env=_worker_environment(),
             **options,
         )
     else:
         _join(address, options)
+        _refuse_private(address)
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -55,6 +64,8 @@ def _join(address: str, options: dict[str, Any]) -> None:
     try:
         if address != "auto":
             _require_listener(address)
+        if _TOKEN_FILE.exists():
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
         ray.init(address=address, runtime_env=_worker_environment(), **options)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise UserError(
@@ -71,9 +82,27 @@ def _require_listener(address: str) -> None:
     socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
 
 
+def _refuse_private(address: str) -> None:
+    """A Ray that another sweep started for itself ends with that sweep."""
+    if _PRIVATE in ray.cluster_resources():
+        ray.shutdown()
+        raise UserError(
+            f"--address {address}: the Ray that runs here belongs to another sweep and ends with it; "
+            "start one with `ray start --head`, or leave --address out"
+        )
+
+
 def has_nodes() -> bool:
-    """Whether any node of the cluster is alive."""
-    return any(node["Alive"] for node in ray.nodes())
+    """Whether any node of the cluster is alive; a head that does not answer counts as none."""
+    alive: list[bool] = []
+
+    def look() -> None:
+        alive.append(any(node["Alive"] for node in ray.nodes()))
+
+    thread = threading.Thread(target=look, name="nodes", daemon=True)
+    thread.start()
+    thread.join(_ANSWER_TIMEOUT_S)
+    return bool(alive and alive[0])
 
 
 def _worker_environment() -> dict[str, dict[str, str]]:

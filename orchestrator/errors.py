@@ -4,4 +4,13 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Something the user gave is wrong. The message says what, where, and what to change."""
+    """Something the user gave is wrong.
+
+    Args:
+        message: what is wrong and what to change.
+        location: the setting in the sweep's file, where the message does not name its line itself.
+    """
+
+    def __init__(self, message: str, location: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.location = location

@@ -4,6 +4,7 @@ acts on it.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -26,6 +27,13 @@ class Ledger:
         _drop_torn_line(path)
 
     def append(self, event: Event) -> None:
+        """Returns once the event is on disk.
+
+        Raises:
+            OSError: it cannot be written, or the file is gone.
+        """
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the ledger was removed", str(self.path))
         self._file.write(encode(event))
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -43,7 +43,8 @@ def require_fit(resources: ResourceSettings, nodes: Sequence[Node]) -> None:
         f"resources: a trial asks for {workers}{_text(resources.cpus, resources.gpus)}"
         f"{' each' if resources.workers else ''}, but the cluster has {len(nodes)} node(s), the largest "
         f"with {_text(largest.get('CPU', 0), largest.get('GPU', 0))}; "
-        "lower resources.workers, resources.cpus or resources.gpus"
+        "lower resources.workers, resources.cpus or resources.gpus",
+        location=("resources",),
     )
 
 

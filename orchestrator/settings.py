@@ -159,6 +159,17 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> SweepSettings:
     return settings
 
 
+def locate(path: Path, overrides: Sequence[str], location: Location) -> str:
+    """The place of a setting for a message: `file.yaml:12: `, or the `--set` that wrote it.
+
+    Empty where the file does not name the setting.
+    """
+    source = read_yaml(path)
+    for override in overrides:
+        source.set(override)
+    return f"{source.where(location)}: " if source.names(location) else ""
+
+
 def _explain(source: YamlSource, error: ValidationError) -> list[str]:
     """One line an error, without pydantic's own vocabulary."""
     lines: list[str] = []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import shlex
 import shutil
 import sys
@@ -27,7 +28,14 @@ from orchestrator.events import Event, SweepEnded, SweepStarted, SweepStatus, Tr
 from orchestrator.ledger import Ledger
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
-from orchestrator.settings import SweepSettings, load_settings, parse_duration, parse_name, to_yaml
+from orchestrator.settings import (
+    SweepSettings,
+    load_settings,
+    locate,
+    parse_duration,
+    parse_name,
+    to_yaml,
+)
 from orchestrator.tracking_check import check_tracking
 
 if TYPE_CHECKING:
@@ -38,6 +46,11 @@ if TYPE_CHECKING:
 
 EXIT_CODES: dict[SweepStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
 EXIT_USER_ERROR = 2
+_MLFLOW_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker's queue repeats, and says so in the log
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 _TRACKING_PATIENCE_S = 60.0
 
 Listener = Callable[[Event, SweepRecord], None]
@@ -59,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return run_sweep(settings, name, options.address, Console())
     except UserError as error:
-        print(error, file=sys.stderr)
+        place = locate(options.file, _overrides(options), error.location) if error.location else ""
+        print(f"{place}{error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -123,12 +137,17 @@ def _overrides(options: argparse.Namespace) -> list[str]:
 def _require_new(paths: SweepPaths) -> None:
     """Refuses a name that is taken and a storage that cannot be written, before anything starts."""
     if paths.root.exists():
-        raise UserError(f"--name: {paths.root} already holds a sweep; choose another name")
+        raise _taken(paths)
     parent = paths.root.parent
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir():
-        raise UserError(f"storage: {parent} is not a folder; set storage to one")
+        text = f"storage: {parent} is not a folder; set storage to one"
+        raise UserError(text, location=("storage",))
+
+
+def _taken(paths: SweepPaths) -> UserError:
+    return UserError(f"--name: {paths.root} already holds a sweep; choose another name")
 
 
 def run_sweep(settings: SweepSettings, name: str, address: str | None, console: Console) -> int:
@@ -137,6 +156,8 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
     Raises:
         UserError: the cluster or the tracking server cannot serve it; nothing was created.
     """
+    for variable, value in _MLFLOW_ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
     import ray
 
     from orchestrator.budget import SweepStopper, tidy_interrupts
@@ -146,11 +167,14 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
     paths = SweepPaths.of(settings.storage, name)
     record = SweepRecord(settings.objectives, settings.reference())
     console.print(f"sweep {name}: {settings.search.trials} trials, starting Ray", highlight=False)
+    stopper = SweepStopper(settings.search.time_budget, has_nodes)
     try:
-        nodes = connect(address)
+        with tidy_interrupts(stopper):
+            nodes = connect(address)
         require_fit(settings.resources, nodes)
-        stopper = SweepStopper(settings.search.time_budget, has_nodes)
+        # Ray has put handlers of its own in place.
         with tidy_interrupts(stopper), _Sweep(settings, name, paths, record, console) as sweep:
+            stopper.start()
             sweep.run(stopper, concurrent_trials(settings.resources, nodes))
     finally:
         ray.shutdown()
@@ -178,6 +202,7 @@ class _Sweep:
         from orchestrator.tracking import Tracker
 
         self.settings, self.name, self.paths, self.record = settings, name, paths, record
+        self.console = console
         environment = describe_environment()
         _make_folder(settings, paths)
         _log_to(paths.log)
@@ -215,6 +240,8 @@ class _Sweep:
         except OSError as failure:
             error = error or failure
         finally:
+            if self.tracker.num_waiting:
+                self.console.print("writing the rest to MLflow", highlight=False)
             self.num_unwritten = self.tracker.close(_TRACKING_PATIENCE_S)
             self.ledger.close()
         if isinstance(error, OSError):
@@ -272,8 +299,13 @@ def _make_folder(settings: SweepSettings, paths: SweepPaths) -> None:
     try:
         paths.root.mkdir(parents=True)
         paths.settings.write_text(to_yaml(settings))
+    except FileExistsError:
+        raise _taken(paths) from None
     except OSError as error:
-        raise UserError(f"storage: cannot write to {paths.root} ({error.strerror})") from None
+        raise UserError(
+            f"storage: cannot write to {paths.root} ({error.strerror}); set storage to another folder",
+            location=("storage",),
+        ) from None
 
 
 def _remove_folder(paths: SweepPaths) -> None:
@@ -290,7 +322,9 @@ def _open_tracker(make: Callable[[], Tracker], settings: SweepSettings) -> Track
     except Exception as error:
         message = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"tracking.uri: {settings.tracking.uri} refuses the sweep ({message})"
+            f"tracking.uri: {settings.tracking.uri} refuses the sweep ({message}); "
+            "see that it is an MLflow store that you may write to",
+            location=("tracking", "uri"),
         ) from error
 
 

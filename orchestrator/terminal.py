@@ -128,7 +128,7 @@ def front_as_table(record: SweepRecord, points: list[Point]) -> Table:
         table.add_column(objective, justify="right", no_wrap=True)
     table.add_column("trial", no_wrap=True)
     table.add_column("epoch", justify="right", no_wrap=True)
-    table.add_column("configuration")
+    table.add_column("configuration", min_width=24)
     for point in points:
         parameters = record.trials[point.trial].parameters
         table.add_row(

@@ -6,7 +6,9 @@ seen, never the sweep. What the server refuses for good is logged and left out.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import queue
 import tempfile
 import threading
@@ -15,9 +17,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_STATE
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import (
     MLFLOW_GIT_COMMIT,
@@ -47,6 +51,7 @@ _RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "stopped": "KILLED",
 _REFUSED_FOR_GOOD = {
     "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
     "PERMISSION_DENIED",
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
@@ -77,7 +82,8 @@ class Tracker:
         self._render = render
         self._client = MlflowClient(tracking_uri=settings.tracking.uri)
         self._tags = _environment_tags(environment)
-        self.experiment_id = _open_experiment(self._client, settings)
+        with _store_lock(settings.tracking.uri):
+            self.experiment_id = _open_experiment(self._client, settings)
         self.run_id = self._open_parent()
         self._run_ids: dict[str, str] = {}
         self._tried: set[str] = set()
@@ -114,6 +120,11 @@ class Tracker:
             The number of operations that were not written.
         """
         return self._operations.close(patience_s)
+
+    @property
+    def num_waiting(self) -> int:
+        """Operations that are not written yet."""
+        return self._operations.num_waiting
 
     @property
     def num_refused(self) -> int:
@@ -230,6 +241,9 @@ class Tracker:
         except (OSError, MlflowException):
             if folder.exists():
                 raise
+            if (trial, epoch) in self._published:
+                message = f"the snapshot {folder} is on the front and no longer on disk"
+                raise MlflowException(message, INVALID_STATE) from None
             # It left the front while it waited here; its removal is queued behind this.
             logger.info("snapshot of %s epoch %d left the front before its upload", trial, epoch)
 
@@ -305,6 +319,10 @@ class _OperationQueue:
     def put(self, operation: Callable[[], object]) -> None:
         self._queue.put(operation)
 
+    @property
+    def num_waiting(self) -> int:
+        return self._queue.qsize()
+
     def close(self, patience_s: float) -> int:
         self._queue.put(None)
         self._last_success = time.monotonic()
@@ -363,6 +381,12 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
         else:
             items.append((prefix + name, value))
     return items
+
+
+def _store_lock(uri: str) -> FileLock:
+    """Keeps two sweeps on one machine from making the same database at the same time."""
+    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"monocon-sweep-{os.getuid()}-{name}.lock")
 
 
 def _open_experiment(client: MlflowClient, settings: SweepSettings) -> str:

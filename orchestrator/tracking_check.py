@@ -21,6 +21,13 @@ def check_tracking(uri: str) -> None:
     Raises:
         UserError: no server answers, or the database's folder is missing or not writable.
     """
+    try:
+        _check(uri)
+    except UserError as error:
+        raise UserError(str(error), location=("tracking", "uri")) from None
+
+
+def _check(uri: str) -> None:
     scheme, colon, _ = uri.partition(":")
     if (
         "@" in uri.partition("://")[2].partition("/")[0]

@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from orchestrator.errors import UserError
@@ -36,7 +37,19 @@ class YamlSource:
         for end in range(len(location), 0, -1):
             if (argument := self.overrides.get(tuple(location[:end]))) is not None:
                 return f"--set {argument}"
+        for written, argument in self.overrides.items():
+            if written[: len(location)] == tuple(location):
+                return f"--set {argument}"
         return f"{self.path}:{self._line(location)}"
+
+    def names(self, location: Location) -> bool:
+        """Whether the file, or an override, names this key or a group that it would stand in."""
+        node: Any = self.data
+        for key in location[:1]:
+            if not isinstance(node, Mapping) or key not in node:
+                return False
+            node = node[key]
+        return True
 
     def _line(self, location: Location) -> int:
         node: Any = self.data
@@ -118,7 +131,7 @@ def read_yaml(path: Path) -> YamlSource:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        _refuse_tags(path, text)
+        _refuse_tags_and_aliases(path, text)
         # The round-trip loader builds no objects beyond mappings, lists and scalars.
         data = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
@@ -135,8 +148,11 @@ def read_yaml(path: Path) -> YamlSource:
     return YamlSource(path, data)
 
 
-def _refuse_tags(path: Path, text: str) -> None:
+def _refuse_tags_and_aliases(path: Path, text: str) -> None:
     for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, AliasEvent):  # a few of them can stand for billions of values
+            place = f"{path}:{event.start_mark.line + 1}"
+            raise UserError(f"{place}: YAML aliases are not allowed here; write the value out")
         if getattr(event, "tag", None) is not None:
             place = f"{path}:{event.start_mark.line + 1}"
             raise UserError(f"{place}: YAML tags are not allowed here, got {event.tag}; remove it")

@@ -141,9 +141,15 @@ def test_where_x_is_maximised_a_value_holds_to_the_left() -> None:
 
 def test_every_point_is_drawn_by_its_head() -> None:
     *clouds, front, _legend = json.loads(str(plot(info(THREE)).to_json()))["data"]
-    assert [(cloud["name"], len(cloud["hovertext"])) for cloud in clouds] == [("mlp", 3), ("none", 1)]
+    assert [(cloud["name"], len(cloud["hovertext"])) for cloud in clouds] == [("mlp", 1)]
     assert len(front["hovertext"]) == 3
-    assert len({cloud["marker"]["color"] for cloud in clouds}) == 2
+    assert front["marker"]["color"][-1] != clouds[0]["marker"]["color"]
+
+
+def test_where_points_coincide_the_fronts_tells_its_name() -> None:
+    tied = table(row("trial-0000", 0.9, 3.0, True), row("trial-0001", 0.9, 3.0, False))
+    front, _legend = json.loads(str(plot(info(tied)).to_json()))["data"]
+    assert [text.split(",")[0] for text in front["hovertext"]] == ["<b>trial-0000</b>"]
 
 
 def test_a_point_tells_its_configuration_without_what_does_not_exist() -> None:

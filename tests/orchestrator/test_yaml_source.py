@@ -117,7 +117,7 @@ def test_set_refuses_what_leads_nowhere(argument: str, fragments: list[str], wri
         ("a:\n  b: 1\n\tc: 2\n", ["space.yaml:3: invalid YAML", "\\t"]),
         ("a: 1\nb: 2\na: 3\n", ["space.yaml:3: ", 'duplicate key "a"']),
         ("a: 1\n---\nb: 2\n", ["space.yaml:2: ", "another document"]),
-        ("a: *nowhere\n", ["space.yaml:1: ", "undefined alias"]),
+        ("a: *nowhere\n", ["space.yaml:1: ", "aliases are not allowed"]),
         ("- a\n- b\n", ["space.yaml:1: ", "mapping", "a list"]),
         ("just words\n", ["space.yaml:1: ", "mapping"]),
         ("", ["space.yaml:1: ", "mapping"]),
@@ -193,5 +193,21 @@ def test_a_group_that_was_set_can_be_set_into(write_space: Write) -> None:
 
 
 def test_an_anchored_boolean_stays_one(write_space: Write) -> None:
-    assert plain(read_yaml(write_space("a: &x true\nb: *x\n")).data) == {"a": True, "b": True}
     assert plain(read_yaml(write_space("a: &x true\n")).data)["a"] is True
+
+
+def test_an_override_below_a_fault_is_its_place(write_space: Write) -> None:
+    source = read_yaml(write_space("search_space:\n  temperature: {log_uniform: [0.1, 1]}\n"))
+    source.set("search_space.temperature.log_uniform=[0, 1]")
+    assert source.where(["search_space", "temperature"]).startswith("--set search_space.temperature")
+
+
+def test_a_few_aliases_cannot_stand_for_billions(write_space: Write) -> None:
+    lines = ["a0: &a0 [x, x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)]
+    with pytest.raises(UserError, match=r"space.yaml:2: YAML aliases are not allowed"):
+        read_yaml(write_space("\n".join(lines) + "\n"))
+
+
+def test_nesting_without_end_is_refused(write_space: Write) -> None:
+    with pytest.raises(UserError, match=r"space.yaml"):
+        read_yaml(write_space("a: " + "[" * 5000 + "]" * 5000 + "\n"))
