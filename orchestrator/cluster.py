@@ -1,12 +1,10 @@
-"""Starts or joins Ray, quietly. The only file that sets Ray's environment."""
+"""Starts or joins Ray, quietly. `orchestrator.process_environment` is prepared before."""
 
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import threading
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,18 +16,6 @@ _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 5.0
 _PRIVATE = "private_to_one_sweep"
 """The resource that marks a Ray which a sweep started for itself."""
-_TOKEN_FILE = Path.home() / ".ray" / "auth_token"
-"""Where Ray keeps the token that its clusters ask for since 2.59."""
-_ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in every process
-    "RAY_TRAIN_V2_ENABLED": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # orchestrator.budget handles it
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
 
 
 def connect(address: str | None) -> list[Node]:
@@ -41,8 +27,6 @@ def connect(address: str | None) -> list[Node]:
     Raises:
         UserError: there is no cluster at `address`.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
     options = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -64,8 +48,6 @@ def _join(address: str, options: dict[str, Any]) -> None:
     try:
         if address != "auto":
             _require_listener(address)
-        if _TOKEN_FILE.exists():
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
         ray.init(address=address, runtime_env=_worker_environment(), **options)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise UserError(

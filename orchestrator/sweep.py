@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import shlex
 import shutil
 import sys
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from orchestrator import process_environment
 from orchestrator.environment import describe_environment
 from orchestrator.errors import UserError
 from orchestrator.events import Event, SweepEnded, SweepStarted, SweepStatus, TrialEnded
@@ -46,11 +46,6 @@ if TYPE_CHECKING:
 
 EXIT_CODES: dict[SweepStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
 EXIT_USER_ERROR = 2
-_MLFLOW_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the tracker's queue repeats, and says so in the log
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
 _TRACKING_PATIENCE_S = 60.0
 
 Listener = Callable[[Event, SweepRecord], None]
@@ -156,8 +151,7 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
     Raises:
         UserError: the cluster or the tracking server cannot serve it; nothing was created.
     """
-    for variable, value in _MLFLOW_ENVIRONMENT.items():
-        os.environ.setdefault(variable, value)
+    process_environment.prepare(address)
     import ray
 
     from orchestrator.budget import SweepStopper, tidy_interrupts
