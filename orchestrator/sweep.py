@@ -259,6 +259,7 @@ class _Sweep:
     def run(self, stopper: SweepStopper, max_concurrent: int) -> None:
         """Runs the trials on Ray Tune and emits what happens, up to `SweepEnded`."""
         _tuner(self, stopper, max_concurrent).fit()
+        self._stop_open_trials(stopper.reason or "the search ended")
         if stopper.status != "completed":
             self._end(stopper.status, stopper.reason)
         elif not self.record.front or not self.record.count("completed", "stopped"):
@@ -266,10 +267,13 @@ class _Sweep:
         else:
             self._end("completed", stopper.reason or f"all {self.settings.search.trials} trials ended")
 
-    def _end(self, status: SweepStatus, reason: str) -> None:
+    def _stop_open_trials(self, reason: str) -> None:
         for trial in list(self.record.trials.values()):
             if not trial.is_ended:
                 self.emit(TrialEnded(trial.name, "stopped", reason, time.time()))
+
+    def _end(self, status: SweepStatus, reason: str) -> None:
+        self._stop_open_trials(reason)
         assert "RUNNING" not in self.proposals.states().values(), "a trial was left open in Optuna"
         self.emit(SweepEnded(status, reason, time.time()))
 
