@@ -42,7 +42,8 @@ def test_unwritable_storage_is_refused(tmp_path: Path, no_ray_left: None) -> Non
     (tmp_path / "runs").write_text("a file where the storage folder should be")
     sweep = run_sweep(tmp_path, "refused")
     assert sweep.returncode == 2
-    assert sweep.stderr.startswith("storage: ")
+    assert sweep.stderr.startswith("--set storage=")
+    assert "is not a folder; set storage to one" in sweep.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
