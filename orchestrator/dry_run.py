@@ -12,7 +12,7 @@ from orchestrator.proposals import Proposals
 from orchestrator.search_space import Value, default_of, to_trial_config
 from orchestrator.settings import SweepSettings, to_yaml
 from orchestrator.terminal import format_duration
-from trainables.config import NUM_TRAINING_ITEMS, TrialConfig
+from trainables.config import TrialConfig
 
 NUM_SHOWN = 5
 
@@ -34,7 +34,7 @@ class Work:
 
 def estimate(settings: SweepSettings) -> Work:
     """The work if no trial stops early and each draws the longest training there is."""
-    num_items = NUM_TRAINING_ITEMS[settings.trial.dataset]
+    num_items = settings.trial.num_training_items
     epochs_a_trial = max(_extremes(settings, "epochs")) + max(_extremes(settings, "warmup.epochs"))
     epochs = settings.search.trials * int(epochs_a_trial)
     steps_an_epoch = -(-num_items // int(min(_extremes(settings, "batch_size"))))

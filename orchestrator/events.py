@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 TrialStatus = Literal["completed", "failed", "stopped"]
 SweepStatus = Literal["completed", "interrupted", "failed"]
@@ -78,6 +78,24 @@ class TrialEnded:
 
 
 @dataclass(frozen=True)
+class PointEvaluated:
+    """The final evaluation of a point is done.
+
+    Attributes:
+        metrics: `test_NAME` of each; empty where it failed.
+        reason: why it failed, one sentence.
+        details: a traceback where there is one.
+    """
+
+    trial: str
+    epoch: int
+    metrics: dict[str, float]
+    time: float
+    reason: str = ""
+    details: str = ""
+
+
+@dataclass(frozen=True)
 class SweepEnded:
     """The last event: `reason` says which budget ended the search, or what cut it short."""
 
@@ -86,11 +104,16 @@ class SweepEnded:
     time: float
 
 
-Event = SweepStarted | TrialProposed | TrialStarted | TrialReported | TrialEnded | SweepEnded
-_KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind
-    for kind in (SweepStarted, TrialProposed, TrialStarted, TrialReported, TrialEnded, SweepEnded)
-}
+Event = (
+    SweepStarted
+    | TrialProposed
+    | TrialStarted
+    | TrialReported
+    | TrialEnded
+    | PointEvaluated
+    | SweepEnded
+)
+_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
 
 
 def to_dict(event: Event) -> dict[str, Any]:

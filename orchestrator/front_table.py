@@ -47,6 +47,7 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
             "on_front": (point.trial, point.epoch) in front,
             "status": trial.status,
             **point.metrics,
+            **record.evaluations.get((trial.name, point.epoch), {}),
             **{f"param.{name}": value for name, value in trial.parameters.items()},
         }
         for trial in record.trials.values()

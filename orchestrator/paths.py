@@ -43,6 +43,15 @@ class SweepPaths:
     def snapshots(self, trial: str) -> Path:
         return self.root / "snapshots" / trial
 
+    def trace(self, trial: str, epoch: int) -> Path:
+        return self.traces(trial) / f"epoch-{epoch:04d}.npz"
+
+    def traces(self, trial: str) -> Path:
+        return self.root / "traces" / trial
+
+    def evaluation(self, trial: str, epoch: int) -> Path:
+        return self.root / "evaluations" / trial / f"epoch-{epoch:04d}"
+
     def stored_snapshots(self, trial: str) -> set[tuple[str, int]]:
         """The (trial, epoch) of every snapshot of a trial on disk."""
         folders = self.snapshots(trial).glob("epoch-*")

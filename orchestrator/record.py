@@ -14,6 +14,7 @@ import numpy as np
 
 from orchestrator.events import (
     Event,
+    PointEvaluated,
     SweepEnded,
     SweepStarted,
     SweepStatus,
@@ -80,6 +81,8 @@ class SweepRecord:
         self._reference = minimised(reference, objectives)
         self.trials: dict[str, Trial] = {}
         self.front: list[Point] = []
+        self.evaluations: dict[tuple[str, int], dict[str, float]] = {}
+        self.num_failed_evaluations = 0
         self.started: float | None = None
         self.ended: float | None = None
         self.status: Literal["running"] | SweepStatus = "running"
@@ -103,6 +106,9 @@ class SweepRecord:
                 trial = self.trials[event.trial]
                 trial.status, trial.ended = event.status, event.time
                 trial.reason, trial.details = event.reason, event.details
+            case PointEvaluated():
+                self.evaluations[event.trial, event.epoch] = event.metrics
+                self.num_failed_evaluations += bool(event.reason)
             case SweepEnded():
                 self.status, self.reason, self.ended = event.status, event.reason, event.time
 
@@ -130,6 +136,10 @@ class SweepRecord:
         """
         volumes = [hypervolume([point.values], self._reference) for point in trial.front]
         return trial.front[int(np.argmax(volumes))] if volumes else None
+
+    def best_point(self, trial: Trial) -> Point | None:
+        """The trial's point that is best in the first objective, as the paper selects its epoch."""
+        return min(trial.front, key=lambda point: point.values, default=None)
 
     def count(self, *statuses: str) -> int:
         """Number of trials in one of these states."""

@@ -28,23 +28,34 @@ def _places(resources: ResourceSettings, node: Node) -> int:
     return min(places, int(num_gpus // resources.gpus))
 
 
-def require_fit(resources: ResourceSettings, nodes: Sequence[Node]) -> None:
+def require_fit(
+    resources: ResourceSettings, nodes: Sequence[Node], place: str = "resources", who: str = "a trial"
+) -> None:
     """Checks that at least one trial fits.
 
+    Args:
+        resources: what it asks for.
+        nodes: what there is.
+        place: the group of settings that asks.
+        who: what asks.
+
     Raises:
-        UserError: no trial can ever run; the message names the largest node.
+        UserError: it can never run; the message names the largest node.
     """
     if concurrent_trials(resources, nodes) > 0:
         return
     kinds = ("GPU", "CPU") if resources.gpus else ("CPU", "GPU")
     largest = max(nodes, key=lambda node: [node.get(kind, 0) for kind in kinds], default={})
+    names = (
+        ["workers", "cpus", "gpus"] if resources.workers or place == "resources" else ["cpus", "gpus"]
+    )
     workers = f"{resources.workers} workers with " if resources.workers else ""
     raise UserError(
-        f"resources: a trial asks for {workers}{_text(resources.cpus, resources.gpus)}"
+        f"{place}: {who} asks for {workers}{_text(resources.cpus, resources.gpus)}"
         f"{' each' if resources.workers else ''}, but the cluster has {len(nodes)} node(s), the largest "
         f"with {_text(largest.get('CPU', 0), largest.get('GPU', 0))}; "
-        "lower resources.workers, resources.cpus or resources.gpus",
-        location=("resources",),
+        f"lower {', '.join(f'{place}.{name}' for name in names[:-1])} or {place}.{names[-1]}",
+        location=(place,),
     )
 
 

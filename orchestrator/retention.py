@@ -1,4 +1,4 @@
-"""Keeps on disk exactly the snapshots whose points are worth keeping.
+"""Keeps on disk exactly the snapshots whose points are worth keeping, and their trials' traces.
 
 Workers write a snapshot when its point is on the front of its own trial (`OwnFront`); the driver
 removes it when the point is not, or no longer, on the sweep's front.
@@ -10,6 +10,7 @@ import contextlib
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.events import Event, TrialEnded, TrialReported
@@ -19,16 +20,45 @@ from orchestrator.record import Point, SweepRecord, with_point
 from trainables.reports import Direction, EpochReport
 
 EmbeddingsOf = Literal["front", "all", "none"]
+EvaluatedPoints = Literal["front", "best", "none"]
 Key = tuple[str, int]
 
 
-def wanted_snapshots(record: SweepRecord, embeddings: EmbeddingsOf) -> set[Key]:
-    """The (trial, epoch) of each snapshot to keep: the front's; with "all" each trial's own front's."""
+@dataclass(frozen=True)
+class RetentionRule:
+    """Which snapshots a sweep keeps beside the front's.
+
+    Attributes:
+        embeddings: "all" keeps each trial's own front.
+        evaluated: "best" keeps each trial's best point in the first objective.
+    """
+
+    embeddings: EmbeddingsOf = "front"
+    evaluated: EvaluatedPoints = "front"
+
+
+def evaluated_points(record: SweepRecord, of: EvaluatedPoints) -> set[Key]:
+    """The (trial, epoch) of each point that the final evaluation is for."""
+    if of == "none":
+        return set()
     points = list(record.front)
-    if embeddings == "all":
-        for trial in record.trials.values():
-            points += trial.front
+    if of == "best":
+        best = (record.best_point(trial) for trial in record.trials.values())
+        points += [point for point in best if point]
     return {(point.trial, point.epoch) for point in points}
+
+
+def wanted_snapshots(record: SweepRecord, rule: RetentionRule) -> set[Key]:
+    """The (trial, epoch) of each snapshot to keep.
+
+    The front's; those of the final evaluation; each trial's own front's where all embeddings are wanted.
+    """
+    wanted = {(point.trial, point.epoch) for point in record.front}
+    wanted |= evaluated_points(record, rule.evaluated)
+    if rule.embeddings == "all":
+        fronts = (trial.front for trial in record.trials.values())
+        wanted |= {(point.trial, point.epoch) for front in fronts for point in front}
+    return wanted
 
 
 class OwnFront:
@@ -59,9 +89,9 @@ class Retention:
     wrote and did not live to report.
     """
 
-    def __init__(self, paths: SweepPaths, embeddings: EmbeddingsOf) -> None:
+    def __init__(self, paths: SweepPaths, rule: RetentionRule) -> None:
         self._paths = paths
-        self._embeddings: EmbeddingsOf = embeddings
+        self._rule = rule
         self._stored: set[Key] = set()
 
     def __call__(self, event: Event, record: SweepRecord) -> None:
@@ -70,16 +100,18 @@ class Retention:
                 self._stored.add((event.trial, int(event.report["epoch"])))
             case TrialEnded():
                 self._stored.update(self._paths.stored_snapshots(event.trial))
+                self._remove_unwanted_traces(record)
             case _:
                 return
-        unwanted = self._stored - wanted_snapshots(record, self._embeddings)
+        unwanted = self._stored - wanted_snapshots(record, self._rule)
         for trial, epoch in unwanted:
             shutil.rmtree(self._paths.snapshot(trial, epoch), ignore_errors=True)
         self._stored -= unwanted
 
     def finish(self, record: SweepRecord) -> None:
         """Leaves exactly the wanted snapshots, once nobody writes any more."""
-        wanted = wanted_snapshots(record, self._embeddings)
+        wanted = wanted_snapshots(record, self._rule)
+        self._remove_unwanted_traces(record)
         for trial in record.trials:
             for key in self._paths.stored_snapshots(trial) - wanted:
                 shutil.rmtree(self._paths.snapshot(*key), ignore_errors=True)
@@ -88,3 +120,10 @@ class Retention:
                 shutil.rmtree(partial, ignore_errors=True)
             with contextlib.suppress(OSError):  # not there, or not empty
                 folder.rmdir()
+
+    def _remove_unwanted_traces(self, record: SweepRecord) -> None:
+        """Traces stay with trials that have a snapshot; a trial that ended does not get one later."""
+        wanted = {trial for trial, _ in wanted_snapshots(record, self._rule)}
+        for trial in record.trials.values():
+            if trial.is_ended and trial.name not in wanted:
+                shutil.rmtree(self._paths.traces(trial.name), ignore_errors=True)

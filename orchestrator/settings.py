@@ -89,6 +89,20 @@ class ResourceSettings(_Settings):
     max_concurrent: int | None = Field(default=None, ge=1)
 
 
+class EvaluationSettings(_Settings):
+    """The final evaluation on the test set, after the search.
+
+    Attributes:
+        points: whose: the front's, also each trial's best in the first objective, none.
+        cpus: CPU cores an evaluation; as a trial's where left out.
+        gpus: GPUs an evaluation; as a trial's, at most one, where left out.
+    """
+
+    points: Literal["front", "best", "none"] = "front"
+    cpus: int | None = Field(default=None, ge=1)
+    gpus: float | None = Field(default=None, ge=0, le=1)
+
+
 class TrackingSettings(_Settings):
     """Where results go.
 
@@ -121,12 +135,21 @@ class SweepSettings(_Settings):
     reference_point: dict[str, float] = {}
     search: SearchSettings = SearchSettings()
     resources: ResourceSettings = ResourceSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     tracking: TrackingSettings = TrackingSettings()
     storage: Annotated[str, BeforeValidator(parse_storage)] = "runs"
 
     @property
     def experiment(self) -> str:
         return self.tracking.experiment or self.name
+
+    @property
+    def evaluation_resources(self) -> ResourceSettings:
+        """What one final evaluation runs on."""
+        given, trial = self.evaluation, self.resources
+        cpus = trial.cpus if given.cpus is None else given.cpus
+        gpus = min(trial.gpus, 1) if given.gpus is None else given.gpus
+        return ResourceSettings(workers=0, cpus=cpus, gpus=gpus)
 
     def reference(self) -> dict[str, float]:
         """The hypervolume's reference: per objective the YAML's value, else the worst there can be."""

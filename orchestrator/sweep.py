@@ -156,6 +156,7 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
 
     from orchestrator.budget import SweepStopper, tidy_interrupts
     from orchestrator.cluster import connect, has_nodes
+    from orchestrator.preparation import prepare
     from orchestrator.resources import concurrent_trials, require_fit
 
     paths = SweepPaths.of(settings.storage, name)
@@ -166,6 +167,9 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
         with tidy_interrupts(stopper):
             nodes = connect(address)
         require_fit(settings.resources, nodes)
+        if settings.evaluation.points != "none":
+            require_fit(settings.evaluation_resources, nodes, "evaluation", "a final evaluation")
+        prepare(settings)
         # Ray has put handlers of its own in place.
         with tidy_interrupts(stopper), _Sweep(settings, name, paths, record, console) as sweep:
             stopper.start()
@@ -174,7 +178,8 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
         ray.shutdown()
     sweep.retention.finish(record)
     _print_result(sweep, console)
-    return EXIT_CODES[sweep.status]
+    failed = sweep.status == "completed" and record.num_failed_evaluations
+    return EXIT_CODES["failed" if failed else sweep.status]
 
 
 class _Sweep:
@@ -190,7 +195,7 @@ class _Sweep:
     ) -> None:
         from dashboards.pareto_front import render
         from orchestrator.proposals import Proposals
-        from orchestrator.retention import Retention
+        from orchestrator.retention import Retention, RetentionRule
         from orchestrator.search import ProposalListener
         from orchestrator.terminal import Progress
         from orchestrator.tracking import Tracker
@@ -210,7 +215,9 @@ class _Sweep:
         self.ledger = Ledger(paths.ledger)
         self.proposals = Proposals(settings)
         self.progress = Progress(console, name, settings.search.trials, settings.search.time_budget)
-        self.retention = Retention(paths, settings.tracking.embeddings)
+        self.retention = Retention(
+            paths, RetentionRule(settings.tracking.embeddings, settings.evaluation.points)
+        )
         self.listeners: list[Listener] = [
             ProposalListener(self.proposals),
             self.retention,
@@ -260,12 +267,24 @@ class _Sweep:
         """Runs the trials on Ray Tune and emits what happens, up to `SweepEnded`."""
         _tuner(self, stopper, max_concurrent).fit()
         self._stop_open_trials(stopper.reason or "the search ended")
+        if stopper.status == "completed":
+            self._evaluate(stopper)
         if stopper.status != "completed":
             self._end(stopper.status, stopper.reason)
         elif not self.record.front or not self.record.count("completed", "stopped"):
             self._end("failed", failure_reason(self.record, stopper.reason))
         else:
             self._end("completed", stopper.reason or f"all {self.settings.search.trials} trials ended")
+
+    def _evaluate(self, stopper: SweepStopper) -> None:
+        """Evaluates the points that are kept on the test set."""
+        from orchestrator.final_evaluation import evaluate_points
+        from orchestrator.retention import evaluated_points
+
+        keys = sorted(evaluated_points(self.record, self.settings.evaluation.points))
+        resources = self.settings.evaluation_resources
+        for event in evaluate_points(keys, self.paths, resources, lambda: stopper.status != "completed"):
+            self.emit(event)
 
     def _stop_open_trials(self, reason: str) -> None:
         for trial in list(self.record.trials.values()):
@@ -352,6 +371,7 @@ def _tuner(sweep: _Sweep, stopper: SweepStopper, max_concurrent: int) -> tune.Tu
     )
     rule = SnapshotRule(
         folder=sweep.paths.snapshot,
+        trace=sweep.paths.trace,
         is_wanted=OwnFront(settings.objectives),
         with_embeddings=settings.tracking.embeddings != "none",
     )
@@ -397,6 +417,11 @@ def _print_result(sweep: _Sweep, console: Console) -> None:
         f"front: {len(record.front)} points, hypervolume {record.hypervolume():.4g}",
         highlight=False, markup=False, style="red" if sweep.status == "failed" else None,
     )  # fmt: skip
+    if record.num_failed_evaluations:
+        console.print(
+            f"{record.num_failed_evaluations} final evaluations failed; {sweep.paths.ledger} says why",
+            style="red", markup=False, highlight=False,
+        )  # fmt: skip
     _print_tracking(sweep, console)
 
 

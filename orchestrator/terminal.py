@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -122,22 +122,30 @@ def format_duration(seconds: float) -> str:
 
 
 def front_as_table(record: SweepRecord, points: list[Point]) -> Table:
-    """The front's points with their configurations."""
+    """The front's points with their configurations; those of the test in brackets."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for objective in record.objectives:
-        table.add_column(objective, justify="right", no_wrap=True)
+    for name in record.objectives:
+        header = f"{name} (test)" if record.evaluations else name
+        table.add_column(header, justify="right", no_wrap=True)
     table.add_column("trial", no_wrap=True)
     table.add_column("epoch", justify="right", no_wrap=True)
     table.add_column("configuration", min_width=24)
     for point in points:
         parameters = record.trials[point.trial].parameters
+        test_metrics = record.evaluations.get((point.trial, point.epoch), {})
         table.add_row(
-            *(_format(point.metrics[name]) for name in record.objectives),
+            *(_with_test(point, test_metrics, name) for name in record.objectives),
             point.trial,
             str(point.epoch),
             Text(", ".join(f"{_short(name)} {_format(value)}" for name, value in parameters.items())),
         )
     return table
+
+
+def _with_test(point: Point, test_metrics: Mapping[str, float], name: str) -> str:
+    """The validation value, and the test value in brackets where there is one."""
+    tested = test_metrics.get(f"test_{name}")
+    return _format(point.metrics[name]) + ("" if tested is None else f" ({_format(tested)})")
 
 
 def _short(name: str) -> str:

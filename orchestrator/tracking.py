@@ -30,11 +30,19 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_TYPE,
 )
 
-from orchestrator.events import Event, SweepEnded, TrialEnded, TrialProposed, TrialReported, TrialStarted
+from orchestrator.events import (
+    Event,
+    PointEvaluated,
+    SweepEnded,
+    TrialEnded,
+    TrialProposed,
+    TrialReported,
+    TrialStarted,
+)
 from orchestrator.front_table import FrontTable, front_table
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord, Trial
-from orchestrator.retention import Key, wanted_snapshots
+from orchestrator.retention import Key, RetentionRule, wanted_snapshots
 from orchestrator.settings import SweepSettings
 from trainables.reports import EpochReport
 
@@ -80,6 +88,7 @@ class Tracker:
         self._sweep = sweep
         self._paths = paths
         self._render = render
+        self._rule = RetentionRule(settings.tracking.embeddings, settings.evaluation.points)
         self._client = MlflowClient(tracking_uri=settings.tracking.uri)
         self._tags = _environment_tags(environment)
         with _store_lock(settings.tracking.uri):
@@ -107,6 +116,8 @@ class Tracker:
             case TrialEnded():
                 self._on_trial_ended(event, record)
                 self._refresh_if_due(record)
+            case PointEvaluated():
+                self._operations.put(lambda: self._log_evaluation(event))
             case SweepEnded():
                 self._refresh(record)
                 self._operations.put(lambda: self._close_parent(event))
@@ -221,11 +232,25 @@ class Tracker:
             self._client.log_text(run_id, event.details, "failure.txt")
         self._client.set_terminated(run_id, _RUN_STATUS[event.status], end_time=_ms(event.time))
 
+    def _log_evaluation(self, event: PointEvaluated) -> None:
+        run_id, place = self._run_ids[event.trial], f"evaluations/epoch-{event.epoch:04d}"
+        if event.reason:
+            text = f"{event.reason}\n\n{event.details}"
+            self._client.log_text(run_id, text, f"{place}/failure.txt")
+            return
+        at = _ms(event.time)
+        metrics = [Metric(name, value, at, event.epoch) for name, value in event.metrics.items()]
+        self._client.log_batch(run_id, metrics=metrics)
+        self._client.log_artifacts(run_id, str(self._paths.evaluation(event.trial, event.epoch)), place)
+        traces = self._paths.traces(event.trial)
+        if traces.exists():
+            self._client.log_artifacts(run_id, str(traces), "traces")
+
     def _publish_snapshots(self, record: SweepRecord) -> None:
         """Uploads what ended trials have on the front, removes what has left it."""
         wanted = {
             (trial, epoch)
-            for trial, epoch in wanted_snapshots(record, self._settings.tracking.embeddings)
+            for trial, epoch in wanted_snapshots(record, self._rule)
             if record.trials[trial].is_ended
         }
         for key in sorted(wanted - self._published):

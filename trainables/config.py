@@ -6,23 +6,82 @@ and by `trainables.training`, which obeys it.
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-DatasetName = Literal["digits"]
-EncoderKind = Literal["digits_cnn"]
+DatasetName = Literal["cifar100", "cifar10", "digits"]
+EncoderKind = Literal["resnet34", "resnet8", "digits_cnn"]
 HeadKind = Literal["none", "mlp", "monotonic"]
+PresetName = Literal["paper_cifar100", "paper_cifar10", "paper_cifar100_dynamics"]
 
-ENCODER_DIMS: dict[EncoderKind, int] = {"digits_cnn": 128}
-"""Width d_enc of each encoder's output; a head keeps it, so it is also the embedding's width."""
 
-NUM_TRAINING_ITEMS: dict[DatasetName, int] = {"digits": 1197}
-"""Number of items trained on in one epoch, for estimates made without loading the data."""
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is known of a dataset without loading it.
+
+    Attributes:
+        num_training_items: items trained on in one epoch, all classes.
+        num_classes: labels are 0 to num_classes - 1.
+        item_shape: (channel, h, w).
+        has_sources: whether `data.source` may say where it comes from; else it is bundled.
+    """
+
+    num_training_items: int
+    num_classes: int
+    item_shape: tuple[int, int, int]
+    has_sources: bool
+
+
+DATASET_FACTS: dict[DatasetName, DatasetFacts] = {
+    "cifar100": DatasetFacts(45_000, 100, (3, 32, 32), has_sources=True),
+    "cifar10": DatasetFacts(45_000, 10, (3, 32, 32), has_sources=True),
+    "digits": DatasetFacts(1197, 10, (1, 8, 8), has_sources=False),
+}
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """What is known of an encoder without building it.
+
+    Attributes:
+        dim: width d_enc of its output; a head keeps it, so it is also the embedding's width.
+        num_channels: of the images it takes.
+        has_imagenet_weights: whether torchvision has weights for it.
+    """
+
+    dim: int
+    num_channels: int
+    has_imagenet_weights: bool
+
+
+ENCODER_FACTS: dict[EncoderKind, EncoderFacts] = {
+    "resnet34": EncoderFacts(512, 3, has_imagenet_weights=True),
+    "resnet8": EncoderFacts(128, 3, has_imagenet_weights=False),
+    "digits_cnn": EncoderFacts(128, 1, has_imagenet_weights=False),
+}
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DataConfig(_Settings):
+    """Where a dataset comes from, and how much of it is used."""
+
+    source: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a hub id, a directory of Parquet files with the hub's columns, or torchvision; "
+        "null: the dataset's usual hub id",
+    )
+    num_classes: int | None = Field(
+        default=None, ge=2, description="only the classes below this; null: all"
+    )
+    num_training_items: int | None = Field(
+        default=None, ge=2, description="only the first items of the training split; null: all"
+    )
 
 
 class HeadConfig(_Settings):
@@ -58,12 +117,23 @@ class WarmupConfig(_Settings):
 
 
 class TrialConfig(_Settings):
-    """One training: data, model, loss, schedule, seed."""
+    """One training: data, model, loss, schedule, seed, and how it is executed."""
 
-    dataset: DatasetName = "digits"
-    encoder: EncoderKind = "digits_cnn"
+    preset: PresetName | None = Field(
+        default=None, description="settings of a run of the paper, under those that are named beside it"
+    )
+    dataset: DatasetName = "cifar100"
+    data: DataConfig = DataConfig()
+    augmentation: Literal["trivial_augment_wide", "none"] = Field(
+        default="trivial_augment_wide", description="TrivialAugmentWide and RandomErasing, or nothing"
+    )
+    encoder: EncoderKind = "resnet34"
+    encoder_weights: str = Field(
+        default="imagenet", min_length=1, description="imagenet, none, or the path of a state dict"
+    )
     head: HeadConfig = HeadConfig()
     temperature: float = Field(default=0.1, gt=0, description="tau of Eq. 1")
+    num_views: int = Field(default=1, ge=1, le=8, description="augmented views of each item in a batch")
     batch_size: int = Field(default=256, ge=2, description="items in the global batch, over all workers")
     epochs: int = Field(
         default=200, ge=1, description="length of the main phase and T_max of its cosine"
@@ -78,7 +148,79 @@ class TrialConfig(_Settings):
     )
     seed: int = Field(default=42, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="of the encoder; head, loss and BatchNorm statistics are fp32"
+    )
+    channels_last: bool = Field(default=True, description="memory layout of the encoder")
+    compile: bool = Field(default=False, description="torch.compile, with CUDA graphs on a GPU")
+    deterministic: bool = Field(default=False, description="the same result twice on one machine")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _put_over_preset(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("preset") in PRESETS:
+            return _merge(PRESETS[data["preset"]], data)
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> TrialConfig:
+        if fault := self._fault():
+            raise ValueError(fault)
+        return self
+
+    def _fault(self) -> str | None:
+        """What is wrong between settings that are each well-formed."""
+        facts, encoder = DATASET_FACTS[self.dataset], ENCODER_FACTS[self.encoder]
+        if facts.item_shape[0] != encoder.num_channels:
+            fitting = [n for n, f in ENCODER_FACTS.items() if f.num_channels == facts.item_shape[0]]
+            return (
+                f"encoder {self.encoder} takes images of {encoder.num_channels} channel(s), "
+                f"{self.dataset} has {facts.item_shape[0]}; set encoder to {' or '.join(fitting)}"
+            )
+        if self.augmentation != "none" and facts.item_shape[0] != 3:
+            return (
+                f"augmentation {self.augmentation} needs colour images, {self.dataset} has none; "
+                "set augmentation to none"
+            )
+        if self.encoder_weights == "imagenet" and not encoder.has_imagenet_weights:
+            return f"there are no ImageNet weights for {self.encoder}; set encoder_weights to none"
+        if self.data.source and not facts.has_sources:
+            return f"{self.dataset} comes with scikit-learn; remove data.source"
+        if self.data.num_classes and self.data.num_classes > facts.num_classes:
+            return f"data.num_classes is {self.data.num_classes}, {self.dataset} has {facts.num_classes}"
+        return None
 
     @property
     def embedding_dim(self) -> int:
-        return ENCODER_DIMS[self.encoder]
+        return ENCODER_FACTS[self.encoder].dim
+
+    @property
+    def num_training_items(self) -> int:
+        """About how many items an epoch has, for estimates made without loading the data."""
+        facts = DATASET_FACTS[self.dataset]
+        share = (self.data.num_classes or facts.num_classes) / facts.num_classes
+        whole = round(facts.num_training_items * share)
+        return min(whole, self.data.num_training_items or whole)
+
+
+PRESETS: dict[PresetName, dict[str, Any]] = {
+    "paper_cifar100": {"deterministic": True},
+    "paper_cifar10": {
+        "deterministic": True,
+        "dataset": "cifar10",
+        "optimizer": {"head_lr": 5e-4},
+    },
+    "paper_cifar100_dynamics": {"deterministic": True, "validate_every": 1, "patience_epochs": 50},
+}
+"""What the paper's runs set differently from the defaults: appendix A; the last is Fig. 4's run."""
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` on `base`, group by group."""
+    merged = dict(base)
+    for name, value in over.items():
+        inner = merged.get(name)
+        if isinstance(inner, dict) and isinstance(value, dict):
+            value = _merge(inner, value)  # noqa: PLW2901
+        merged[name] = value
+    return merged

@@ -1,30 +1,160 @@
 """The encoders whose output the head turns into an embedding.
 
-Called by `trainables.models.build_model`. A new kind is one function in ENCODERS and its name and
-width in `trainables.config`.
+Called by `trainables.models.build_model`. A new kind is one function in ENCODERS and its facts in
+`trainables.config`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision.models import ResNet34_Weights, resnet34
 
-from trainables.config import ENCODER_DIMS, EncoderKind
+from trainables.config import ENCODER_FACTS, EncoderKind
+
+RESNET8_WIDTH = 32
+
+
+class WeightsError(ValueError):
+    """The encoder's initial weights cannot be had or do not fit it."""
 
 
 def build_encoder(kind: EncoderKind) -> nn.Module:
-    """Builds an encoder: a batch of items to (batch, ENCODER_DIMS[kind])."""
+    """Builds an encoder, randomly initialised: a batch of items to (batch, ENCODER_FACTS[kind].dim)."""
     return ENCODERS[kind]()
+
+
+def load_weights(encoder: nn.Module, kind: EncoderKind, weights: str) -> None:
+    """Puts initial weights into an encoder that `build_encoder` made.
+
+    Args:
+        encoder: changed in place.
+        kind: what it is.
+        weights: "none" leaves it as it is; "imagenet" is torchvision's ImageNet V1 set, without the
+            stem, which is another one at 32x32; else the path of a state dict (.safetensors, or a
+            torch file, read as tensors only), of this encoder or of torchvision's model.
+
+    Raises:
+        WeightsError: the weights cannot be had, or do not fit.
+    """
+    if weights == "none":
+        return
+    state = _imagenet_state(kind) if weights == "imagenet" else _state_of_file(Path(weights))
+    own = encoder.state_dict()
+    # torchvision's classifier is not part of the encoder, its 7x7 stem not the one for 32x32.
+    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    stem = "conv1.weight"
+    if stem in state and stem in own and state[stem].shape != own[stem].shape:
+        state[stem] = own[stem]
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:
+        raise WeightsError(f"encoder_weights: {weights} does not fit {kind}: {error}") from error
+
+
+def _imagenet_state(kind: EncoderKind) -> dict[str, Tensor]:
+    assert ENCODER_FACTS[kind].has_imagenet_weights
+    weights = ResNet34_Weights.IMAGENET1K_V1
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except (URLError, OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"encoder_weights: the ImageNet weights of {kind} cannot be had from {weights.url} "
+            f"({error}); connect to the network, put the file into {torch.hub.get_dir()}/checkpoints, "
+            "set encoder_weights to the path of a state dict, or to none to train from scratch"
+        ) from error
+
+
+def _state_of_file(path: Path) -> dict[str, Tensor]:
+    path = path.expanduser()
+    if not path.is_file():
+        raise WeightsError(
+            f"encoder_weights: {path} is not a file; name a state dict, imagenet, or none"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        raise WeightsError(f"encoder_weights: {path} holds no state dict: {error}") from error
+    except Exception as error:  # pickle's errors have no common base
+        raise WeightsError(
+            f"encoder_weights: {path} is not read, since it holds more than tensors: {error}"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"encoder_weights: {path} holds no state dict")
+    return state
+
+
+def _resnet34() -> nn.Module:
+    """The ResNet34 of torchvision for 32x32 images, (batch, 3, h, w) to (batch, 512).
+
+    The stem is a 3x3 convolution of stride 1 without max-pooling ("suitably adapted", paper, section
+    4.1), the classifier is gone: 21,276,992 parameters.
+    """
+    model = resnet34(weights=None)
+    model.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    for name in ("maxpool", "fc"):
+        setattr(model, name, nn.Identity())
+    return model
+
+
+def _resnet8() -> nn.Module:
+    """A ResNet of 8 layers for CPUs, (batch, 3, h, w) to (batch, 128).
+
+    Source: He et al. (2016), section 4.2, with n = 1, without the classifier, twice as wide.
+    """
+    width = RESNET8_WIDTH
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        _ResidualBlock(width, width, stride=1),
+        _ResidualBlock(width, 2 * width, stride=2),
+        _ResidualBlock(2 * width, 4 * width, stride=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
+
+
+class _ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where the shape changes."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            *_convolution(channels_in, channels_out, stride),
+            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels_out),
+        )
+        same_shape = stride == 1 and channels_in == channels_out
+        self.shortcut = (
+            nn.Identity()
+            if same_shape
+            else nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False),
+                nn.BatchNorm2d(channels_out),
+            )
+        )
+
+    def forward(self, input: Float[Tensor, "batch channel h w"]) -> Float[Tensor, "batch channel h w"]:
+        return torch.relu(self.residual(input) + self.shortcut(input))
 
 
 def _digits_cnn() -> nn.Module:
     """A convolutional network for 8x8 grey images, (batch, 1, 8, 8) to (batch, 128)."""
-    dim = ENCODER_DIMS["digits_cnn"]
     return nn.Sequential(
         *_convolution(1, 32, stride=1),
         *_convolution(32, 64, stride=2),
-        *_convolution(64, dim, stride=1),
+        *_convolution(64, ENCODER_FACTS["digits_cnn"].dim, stride=1),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
     )
@@ -38,4 +168,8 @@ def _convolution(channels_in: int, channels_out: int, stride: int) -> list[nn.Mo
     ]
 
 
-ENCODERS: dict[EncoderKind, Callable[[], nn.Module]] = {"digits_cnn": _digits_cnn}
+ENCODERS: dict[EncoderKind, Callable[[], nn.Module]] = {
+    "resnet34": _resnet34,
+    "resnet8": _resnet8,
+    "digits_cnn": _digits_cnn,
+}

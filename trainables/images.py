@@ -6,23 +6,31 @@ import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Num
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from trainables.config import NUM_TRAINING_ITEMS, DatasetName
+from trainables.config import DATASET_FACTS, DataConfig, DatasetName
+from trainables.image_cache import open_images
 
 SPLIT_SEED = 42
 DIGITS_NUM_VALIDATION = 300
+CIFAR_NUM_TRAINING = 45_000
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Items with their labels, row by row."""
+    """Items with their labels, row by row.
 
-    items: Float[Tensor, "item channel h w"]
+    Attributes:
+        items: uint8 in [0, 255], or floating point in [0, 1].
+        labels: int64, from 0.
+    """
+
+    items: Num[Tensor, "item channel h w"]
     labels: Int[Tensor, " item"]
 
     def __len__(self) -> int:
@@ -30,6 +38,14 @@ class Subset:
 
     def to(self, device: torch.device) -> Subset:
         return Subset(self.items.to(device), self.labels.to(device))
+
+    def rows(self, start: int, stop: int | None = None) -> Subset:
+        return Subset(self.items[start:stop], self.labels[start:stop])
+
+    def below(self, num_classes: int) -> Subset:
+        """The items of the first classes, in their order."""
+        wanted = self.labels < num_classes
+        return self if bool(wanted.all()) else Subset(self.items[wanted], self.labels[wanted])
 
 
 @dataclass(frozen=True)
@@ -40,26 +56,63 @@ class Dataset:
     validation: Subset
     test: Subset
 
+    def test_gallery(self) -> Subset:
+        """All training images, validation included: the gallery of the test queries."""
+        parts = self.training, self.validation
+        return Subset(torch.cat([p.items for p in parts]), torch.cat([p.labels for p in parts]))
+
+
+def load_dataset(name: DatasetName, data: DataConfig, device: torch.device) -> Dataset:
+    """Loads a dataset once a process and keeps it on `device`.
+
+    Raises:
+        trainables.image_sources.DataError: it cannot be had.
+    """
+    return _load(name, data.source, data.num_classes, data.num_training_items, device)
+
 
 @functools.lru_cache(maxsize=2)
-def load_dataset(name: DatasetName, device: torch.device) -> Dataset:
-    """Loads a dataset once a process and keeps it on `device`."""
-    dataset = DATASETS[name]()
-    return Dataset(*(part.to(device) for part in (dataset.training, dataset.validation, dataset.test)))
+def _load(
+    name: DatasetName,
+    source: str | None,
+    num_classes: int | None,
+    num_training_items: int | None,
+    device: torch.device,
+) -> Dataset:
+    dataset = DATASETS[name](source)
+    below = num_classes or DATASET_FACTS[name].num_classes
+    parts = dataset.training, dataset.validation, dataset.test
+    training, validation, test = (part.below(below).to(device) for part in parts)
+    return Dataset(training.rows(0, num_training_items), validation, test)
 
 
-def _digits() -> Dataset:
+def _cifar(name: Literal["cifar10", "cifar100"], source: str | None) -> Dataset:
+    """CIFAR at 32x32, uint8: 45,000 training, 5,000 validation and 10,000 test images."""
+    images = open_images(name, source)
+    all_training = Subset(images.train_images, images.train_labels)
+    return Dataset(
+        training=all_training.rows(0, CIFAR_NUM_TRAINING),
+        validation=all_training.rows(CIFAR_NUM_TRAINING),
+        test=Subset(images.test_images, images.test_labels),
+    )
+
+
+def _digits(source: str | None) -> Dataset:
     """scikit-learn's bundled 8x8 digits: 1,197 training, 300 validation, 300 test images in [0, 1]."""
+    assert source is None
     pixels, targets = load_digits(return_X_y=True)
     images = torch.tensor(pixels, dtype=torch.float32).div(16).reshape(-1, 1, 8, 8)
     labels = torch.tensor(targets, dtype=torch.long)
     order = list(range(len(labels)))
     random.Random(SPLIT_SEED).shuffle(order)
-    rows = torch.tensor(order)
-    start = NUM_TRAINING_ITEMS["digits"]
+    shuffled = Subset(images[order], labels[order])
+    start = DATASET_FACTS["digits"].num_training_items
     stop = start + DIGITS_NUM_VALIDATION
-    parts = rows[:start], rows[start:stop], rows[stop:]
-    return Dataset(*(Subset(images[part], labels[part]) for part in parts))
+    return Dataset(shuffled.rows(0, start), shuffled.rows(start, stop), shuffled.rows(stop))
 
 
-DATASETS: dict[DatasetName, Callable[[], Dataset]] = {"digits": _digits}
+DATASETS: dict[DatasetName, Callable[[str | None], Dataset]] = {
+    "cifar100": functools.partial(_cifar, "cifar100"),
+    "cifar10": functools.partial(_cifar, "cifar10"),
+    "digits": _digits,
+}

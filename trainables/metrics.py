@@ -135,6 +135,18 @@ def _nearest_first(
     return candidates.gather(1, distances.argsort(dim=1, stable=True))
 
 
+def top_product_labels(
+    queries: Float[Tensor, "query dim"],
+    gallery: Float[Tensor, "item dim"],
+    gallery_labels: Int[Tensor, " item"],
+    k: int = NUM_RECALLS,
+) -> Int[Tensor, "query k"]:
+    """Labels of the k gallery items with the largest inner product with each query, largest first."""
+    k = min(k, len(gallery))
+    rows = [(chunk @ gallery.T).topk(k, dim=1).indices for chunk in queries.split(_CHUNK_ROWS)]
+    return gallery_labels[torch.cat(rows)]
+
+
 def knn_accuracy(neighbours: Int[Tensor, "query k"], labels: Int[Tensor, " query"]) -> float:
     """Share of queries whose label wins the vote of their nearest (paper, section 4.3)."""
     return float((knn_votes(neighbours) == labels).double().mean())
@@ -155,6 +167,28 @@ def recalls(neighbours: Int[Tensor, "query k"], labels: Int[Tensor, " query"]) -
     hits = (neighbours == labels[:, None]).cummax(dim=1).values.double().mean(dim=0)
     last = hits.shape[0] - 1
     return {f"recall_at_{k}": float(hits[min(k - 1, last)]) for k in range(1, NUM_RECALLS + 1)}
+
+
+def correlation_matrix(vectors: Float[Tensor, "item dim"]) -> Float[Tensor, "dim dim"]:
+    """Pearson correlation of the features, float64 (paper, section 5.3).
+
+    A feature that does not vary beyond float32 rounding is correlated with itself alone.
+    """
+    mean = vectors.mean(dim=0, dtype=torch.float64)
+    centred = vectors.double() - mean
+    norms = centred.square().sum(dim=0).sqrt()
+    rounding = torch.finfo(torch.float32).eps * mean.abs() * len(vectors) ** 0.5
+    unit = centred * torch.where(norms > rounding, 1 / norms, 0.0)
+    return (unit.T @ unit).clamp(-1, 1).fill_diagonal_(1.0)
+
+
+def correlation_rms(vectors: Float[Tensor, "item dim"]) -> float:
+    """Root mean square of the correlations between different features."""
+    matrix = correlation_matrix(vectors)
+    dim = len(matrix)
+    if dim < 2:
+        return 0.0
+    return float(((matrix.square().sum() - dim).clamp(min=0) / (dim * (dim - 1))).sqrt())
 
 
 @dataclass(frozen=True)

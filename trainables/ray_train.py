@@ -21,6 +21,7 @@ from trainables.config import TrialConfig
 from trainables.distributed import current_group
 from trainables.reports import EpochReport
 from trainables.snapshots import write_snapshot
+from trainables.traces import is_traced, write_trace
 from trainables.training import Validation, fit
 
 CONFIG_KEY = "trial"
@@ -48,15 +49,17 @@ class TrialResources:
 
 @dataclass(frozen=True)
 class SnapshotRule:
-    """Where snapshots go and which epochs of a trial are worth one.
+    """Where snapshots and traces go and which epochs of a trial are worth one.
 
     Attributes:
         folder: the folder for a trial's snapshot, from trial name and epoch.
+        trace: the file for a trial's trace, from trial name and epoch.
         is_wanted: asked at each validation of a trial, in order; makes a new rule for each trial.
         with_embeddings: whether the embeddings are stored beside the weights.
     """
 
     folder: Callable[[str, int], Path]
+    trace: Callable[[str, int], Path]
     is_wanted: Callable[[], Callable[[EpochReport], bool]]
     with_embeddings: bool
 
@@ -128,6 +131,8 @@ def _train_loop(loop: dict[str, Any]) -> None:
         if validation.is_chief and is_wanted(report):
             folder = rule.folder(loop["name"], report.epoch)
             write_snapshot(folder, config, validation, rule.with_embeddings)
+        if validation.queries and is_traced(report.epoch, config.validate_every):
+            write_trace(rule.trace(loop["name"], report.epoch), validation.queries)
         metrics = {REPORT_KEY: report.to_dict()}
         if loop["in_tune_process"]:
             tune.report(metrics)

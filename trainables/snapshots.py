@@ -85,7 +85,7 @@ def read_snapshot(folder: str | Path) -> Snapshot:
         report = EpochReport.from_dict(manifest["report"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / MANIFEST} is not a snapshot's manifest: {error!r}") from error
-    model = build_model(config)
+    model = build_model(config, with_initial_weights=False)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -18,13 +18,20 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from trainables.batches import Batches
 from trainables.config import TrialConfig
 from trainables.distributed import SINGLE, WorkerGroup
+from trainables.execution import (
+    Placed,
+    choose_device,
+    cudnn_choices,
+    deterministic_algorithms,
+    place_model,
+)
 from trainables.images import Dataset, Subset, load_dataset
 from trainables.losses import supcon_loss
-from trainables.metrics import effective_dimension, evaluate
-from trainables.models import Embedder, Features, build_model
-from trainables.randomness import generator
+from trainables.metrics import correlation_rms, effective_dimension, evaluate
+from trainables.models import Embedder, Features
 from trainables.reports import METRICS, TRAINING_METRICS, DivergedError, EpochReport
 
 _EMBED_ROWS = 1024
@@ -38,13 +45,18 @@ class Validation:
         report: the numbers.
         model: as it is now; the next epoch changes it.
         dataset: what it is trained and validated on.
-        is_chief: whether this is the one worker of its group that should write files.
+        queries: the model's outputs for the validation set; None on all workers but the first.
     """
 
     report: EpochReport
     model: Embedder
     dataset: Dataset
-    is_chief: bool
+    queries: Features | None
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this is the one worker of its group that should write files."""
+        return self.queries is not None
 
 
 Listener = Callable[[Validation], None]
@@ -66,51 +78,44 @@ def fit(config: TrialConfig, listener: Listener, group: WorkerGroup = SINGLE) ->
         DivergedError: the loss became NaN or infinite.
     """
     device = choose_device(config)
-    dataset = load_dataset(config.dataset, device)
-    model = build_model(config).to(device)
-    group.synchronize_batch_norm(model)
-    _warm_up_head(config, model, dataset.training, group)
-    _train(config, model, dataset, group, listener)
+    dataset = load_dataset(config.dataset, config.data, device)
+    with cudnn_choices(config):
+        placed = place_model(config, device, group)
+        _warm_up_head(config, placed, dataset.training, group)
+        _train(config, placed, dataset, group, listener)
 
 
-def choose_device(config: TrialConfig) -> torch.device:
-    """The device of `config`; "auto" is the first GPU, or the CPU where there is none."""
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(config.device)
-
-
-def _warm_up_head(config: TrialConfig, model: Embedder, data: Subset, group: WorkerGroup) -> None:
+def _warm_up_head(config: TrialConfig, placed: Placed, data: Subset, group: WorkerGroup) -> None:
     """Trains the head alone; the encoder's weights rest, its BatchNorm statistics move."""
     if config.head.kind == "none" or config.warmup.epochs == 0:
         return
-    model.encoder.requires_grad_(False)
+    encoder, head = placed.model.encoder, placed.model.head
+    encoder.requires_grad_(False)
     optimizer = AdamW(
-        model.head.parameters(),
+        head.parameters(),
         lr=config.warmup.head_lr,
         weight_decay=config.optimizer.weight_decay,
+        fused=True,
     )
     schedule = CosineAnnealingLR(optimizer, T_max=config.warmup.epochs)
-    order = generator(config.seed, "warm-up order")
-    replica = group.data_parallel(model)
+    batches = Batches(config, data, "warm-up", group)
     for epoch in range(1, config.warmup.epochs + 1):
-        epoch_result = _train_epoch(config, replica, optimizer, data, order, group)
+        epoch_result = _train_epoch(config, placed, optimizer, batches, group)
         _require_finite(epoch_result.loss, epoch, "warm-up")
         schedule.step()
-    model.encoder.requires_grad_(True)
+    encoder.requires_grad_(True)
 
 
 def _train(
-    config: TrialConfig, model: Embedder, dataset: Dataset, group: WorkerGroup, listener: Listener
+    config: TrialConfig, placed: Placed, dataset: Dataset, group: WorkerGroup, listener: Listener
 ) -> None:
-    optimizer = main_optimizer(config, model)
+    optimizer = main_optimizer(config, placed.model)
     schedule = CosineAnnealingLR(optimizer, T_max=config.epochs)
-    order = generator(config.seed, "order")
-    replica = group.data_parallel(model)
+    batches = Batches(config, dataset.training, "main", group)
     patience = Patience(config.patience_epochs)
     training: dict[int, dict[str, float]] = {}
     for epoch in range(1, config.epochs + 1):
-        epoch_result = _train_epoch(config, replica, optimizer, dataset.training, order, group)
+        epoch_result = _train_epoch(config, placed, optimizer, batches, group)
         _require_finite(epoch_result.loss, epoch, "main")
         schedule.step()
         training[epoch] = {
@@ -120,12 +125,13 @@ def _train(
         }
         if epoch % config.validate_every and epoch != config.epochs:
             continue
-        metrics = group.broadcast(validate(model, dataset, group))
+        result = validate(placed.model, dataset, group)
+        metrics = group.broadcast(result.metrics)
         if not all(math.isfinite(value) for value in metrics.values()):
             raise DivergedError(epoch, "main")  # after the broadcast, so by every worker
         report = EpochReport(epoch, {**metrics, **training[epoch]}, training)
         training = {}
-        listener(Validation(report, model, dataset, is_chief=group.rank == 0))
+        listener(Validation(report, placed.model, dataset, result.queries))
         if patience.is_exhausted(epoch, metrics["knn_accuracy"]):
             return
 
@@ -139,38 +145,30 @@ def main_optimizer(config: TrialConfig, model: Embedder) -> AdamW:
     return AdamW(
         [group for group in groups if group["params"]],
         weight_decay=config.optimizer.weight_decay,
+        fused=True,
     )
 
 
 def _train_epoch(
-    config: TrialConfig,
-    replica: nn.Module,
-    optimizer: AdamW,
-    data: Subset,
-    order: torch.Generator,
-    group: WorkerGroup,
+    config: TrialConfig, placed: Placed, optimizer: AdamW, batches: Batches, group: WorkerGroup
 ) -> _TrainingEpoch:
     """One pass over the data; the loss is read from the device once, at its end."""
     started = time.perf_counter()
-    replica.train()
-    total_loss = torch.zeros((), device=data.labels.device)
-    num_lonely = torch.zeros((), device=data.labels.device)
-    rows = torch.randperm(len(data), generator=order).to(data.labels.device)
-    for batch in rows.split(config.batch_size):
-        own = group.share(batch)
-        result = supcon_loss(
-            replica(data.items[own]), data.labels[own], config.temperature, group, len(batch)
-        )
-        optimizer.zero_grad(set_to_none=True)
-        # Data-parallel training averages the workers' gradients; the loss is their sum.
-        (result.loss * group.size).backward()
-        parameters = [p for g in optimizer.param_groups for p in g["params"]]
-        nn.utils.clip_grad_norm_(parameters, config.optimizer.clip_norm)
-        optimizer.step()
-        total_loss += result.loss.detach() * len(batch)
-        num_lonely += result.no_positive_share * len(batch)
-    totals = group.sum(torch.stack([total_loss, num_lonely])) / len(data)
-    loss, no_positive_share = totals.tolist()
+    placed.model.train()
+    parameters = [p for g in optimizer.param_groups for p in g["params"]]
+    totals = torch.zeros(2, device=parameters[0].device)
+    with deterministic_algorithms(config.deterministic):
+        for batch in batches.epoch():
+            torch.compiler.cudagraph_mark_step_begin()
+            embeddings = placed.replica(batch.items)
+            result = supcon_loss(embeddings, batch.labels, config.temperature, group, batch.size)
+            optimizer.zero_grad(set_to_none=True)
+            # Data-parallel training averages the workers' gradients; the loss is their sum.
+            (result.loss * group.size).backward()
+            nn.utils.clip_grad_norm_(parameters, config.optimizer.clip_norm)
+            optimizer.step()
+            totals += torch.stack([result.loss.detach(), result.no_positive_share]) * batch.size
+    loss, no_positive_share = (group.sum(totals) / batches.num_views).tolist()
     return _TrainingEpoch(loss, no_positive_share, time.perf_counter() - started)
 
 
@@ -194,26 +192,36 @@ class Patience:
         return self.epochs is not None and epoch - self.best_epoch >= self.epochs
 
 
-def validate(model: Embedder, dataset: Dataset, group: WorkerGroup = SINGLE) -> dict[str, float]:
+class ValidationResult(NamedTuple):
+    """All metrics, and the outputs for the validation set; empty and None but on the first worker."""
+
+    metrics: dict[str, float]
+    queries: Features | None
+
+
+def validate(model: Embedder, dataset: Dataset, group: WorkerGroup = SINGLE) -> ValidationResult:
     """All metrics of the model as it is: gallery = training set, queries = validation set.
 
-    NaN, all of them, where an embedding is not finite. Empty on all workers but the first.
+    NaN, all of them, where an output is not finite.
     """
     started = time.perf_counter()
     gallery = embed(model, dataset.training, group)
     queries = embed(model, dataset.validation, group)
     if group.rank:
-        return {}
-    vectors = (gallery.encoded, gallery.projected, queries.projected)
+        return ValidationResult({}, None)
+    vectors = (gallery.encoded, gallery.projected, queries.encoded, queries.projected)
     if not all(bool(stage.isfinite().all()) for stage in vectors):
-        return dict.fromkeys(METRICS.keys() - set(TRAINING_METRICS), math.nan)
+        return ValidationResult(dict.fromkeys(METRICS.keys() - set(TRAINING_METRICS), math.nan), queries)
     metrics = evaluate(
         gallery.embedding, dataset.training.labels, queries.embedding, dataset.validation.labels
     )
     metrics["encoder_d_eff"] = effective_dimension(gallery.encoded)
     metrics["unnormalized_d_eff"] = effective_dimension(gallery.projected)
+    metrics["correlation_rms"] = correlation_rms(queries.embedding)
+    metrics["encoder_correlation_rms"] = correlation_rms(queries.encoded)
+    metrics["unnormalized_correlation_rms"] = correlation_rms(queries.projected)
     metrics["validation_time_s"] = time.perf_counter() - started
-    return metrics
+    return ValidationResult(metrics, queries)
 
 
 @torch.no_grad()
@@ -232,16 +240,13 @@ def time_step(config: TrialConfig, num_steps: int = 3) -> float:
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     device = choose_device(config)
-    data = load_dataset(config.dataset, device).training
-    model = build_model(config).to(device).train()
-    optimizer = main_optimizer(config, model)
-    rows = min(len(data), config.batch_size)
-    batch = Subset(data.items[:rows], data.labels[:rows])
-    order = generator(config.seed, "order")
+    data = load_dataset(config.dataset, config.data, device).training
+    placed = place_model(config, device)
+    optimizer = main_optimizer(config, placed.model)
+    batches = Batches(config, data.rows(0, config.batch_size), "main", SINGLE)
     try:
         times = [
-            _train_epoch(config, model, optimizer, batch, order, SINGLE).time_s
-            for _ in range(1 + num_steps)
+            _train_epoch(config, placed, optimizer, batches, SINGLE).time_s for _ in range(1 + num_steps)
         ]
     finally:
         torch.set_num_threads(num_threads)

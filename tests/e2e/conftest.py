@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sweep_runs import SweepRun, ray_processes, run_sweep, wait_for
+from sweep_runs import EVALUATED, SweepRun, ray_processes, run_sweep, wait_for
 
 
 @pytest.fixture
@@ -17,4 +17,4 @@ def no_ray_left() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
     """One finished sweep that many tests look at."""
-    return run_sweep(tmp_path_factory.mktemp("tiny"), "tiny")
+    return run_sweep(tmp_path_factory.mktemp("tiny"), "tiny", *EVALUATED)

@@ -25,6 +25,8 @@ from orchestrator.settings import load_settings
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = Path(__file__).parent / "tiny.yaml"
+EVALUATED = ("--set", "evaluation.points=front")
+"""With the final evaluation, which TINY leaves out."""
 _MARK = "STARTED_BY_THE_TESTS"
 """The environment variable that tells our processes from those of other users of this machine."""
 _RAY_PROCESSES = ("raylet", "gcs_server", "ray::")

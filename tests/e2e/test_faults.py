@@ -13,7 +13,7 @@ import torch
 from mlflow import MlflowClient
 from sweep_runs import ray_processes, run_sweep, training_processes, wait_for
 
-from orchestrator.retention import wanted_snapshots
+from orchestrator.retention import RetentionRule, wanted_snapshots
 from trainables.snapshots import EMBEDDINGS
 
 pytestmark = pytest.mark.slow
@@ -79,7 +79,7 @@ def test_embeddings_are_stored_for_whom_was_asked(
 ) -> None:
     asked = _set(f"tracking.embeddings={embeddings}")
     sweep = run_sweep(tmp_path, embeddings, *HEALTHY, *asked, "--trials", "2")
-    wanted = wanted_snapshots(sweep.record, "all" if num_points == "every" else "front")
+    wanted = wanted_snapshots(sweep.record, RetentionRule("all" if num_points == "every" else "front"))
     stored = {
         (name, int(folder.path.removeprefix("snapshots/epoch-")))
         for name, child in sweep.children.items()

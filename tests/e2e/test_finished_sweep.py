@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from sweep_runs import TINY, SweepRun
+from sweep_runs import EVALUATED, TINY, SweepRun
 
 from orchestrator.events import SweepEnded, TrialEnded, TrialProposed
-from orchestrator.retention import wanted_snapshots
+from orchestrator.retention import RetentionRule, wanted_snapshots
 from orchestrator.settings import load_settings
-from trainables.config import TrialConfig
+from trainables.config import DataConfig, TrialConfig
 from trainables.images import load_dataset
 from trainables.reports import METRICS, TRAINING_METRICS
 from trainables.snapshots import EMBEDDINGS, read_snapshot, restore_embeddings
@@ -116,6 +116,7 @@ def test_resolved_settings_run_the_same_sweep_again(tiny_sweep: SweepRun) -> Non
     places = [
         f"storage={tiny_sweep.folder}/runs",
         f"tracking.uri=sqlite:///{tiny_sweep.folder}/mlflow.db",
+        EVALUATED[1],
     ]
     assert load_settings(tiny_sweep.paths.settings) == load_settings(TINY, places)
 
@@ -123,7 +124,7 @@ def test_resolved_settings_run_the_same_sweep_again(tiny_sweep: SweepRun) -> Non
 def test_disk_holds_exactly_the_snapshots_of_the_front(tiny_sweep: SweepRun) -> None:
     folders = (tiny_sweep.paths.root / "snapshots").glob("*/*")
     stored = {(folder.parent.name, int(folder.name.removeprefix("epoch-"))) for folder in folders}
-    assert stored == wanted_snapshots(tiny_sweep.record, "front")
+    assert stored == wanted_snapshots(tiny_sweep.record, RetentionRule())
 
 
 def test_mlflow_holds_exactly_the_snapshots_of_the_front(tiny_sweep: SweepRun) -> None:
@@ -132,7 +133,7 @@ def test_mlflow_holds_exactly_the_snapshots_of_the_front(tiny_sweep: SweepRun) -
         for name, child in tiny_sweep.children.items()
         for artifact in tiny_sweep.client.list_artifacts(child.info.run_id, "snapshots")
     }
-    assert stored == wanted_snapshots(tiny_sweep.record, "front")
+    assert stored == wanted_snapshots(tiny_sweep.record, RetentionRule())
 
 
 def test_weights_from_mlflow_give_the_reported_numbers(tiny_sweep: SweepRun) -> None:
@@ -140,7 +141,7 @@ def test_weights_from_mlflow_give_the_reported_numbers(tiny_sweep: SweepRun) -> 
     run_id = tiny_sweep.children[point.trial].info.run_id
     folder = tiny_sweep.client.download_artifacts(run_id, f"snapshots/epoch-{point.epoch:04d}")
     snapshot = read_snapshot(folder)
-    metrics = validate(snapshot.model, load_dataset("digits", CPU))
+    metrics = validate(snapshot.model, load_dataset("digits", DataConfig(), CPU)).metrics
     assert metrics["knn_accuracy"] == point.metrics["knn_accuracy"]
     assert metrics["d_eff"] == point.metrics["d_eff"]
 
@@ -149,7 +150,7 @@ def test_stored_embeddings_are_those_of_the_model(tiny_sweep: SweepRun) -> None:
     point = tiny_sweep.record.sorted_front()[0]
     folder = tiny_sweep.paths.snapshot(point.trial, point.epoch)
     vectors, labels = restore_embeddings(folder / EMBEDDINGS, "test")
-    test = load_dataset("digits", CPU).test
+    test = load_dataset("digits", DataConfig(), CPU).test
     exact = embed(read_snapshot(folder).model, test).embedding
     error = (vectors - exact).square().mean().sqrt()
     assert torch.equal(labels, test.labels)

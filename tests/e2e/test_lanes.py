@@ -9,7 +9,7 @@ import pytest
 from sweep_runs import SweepRun, run_sweep
 
 from orchestrator.events import TrialReported
-from orchestrator.retention import wanted_snapshots
+from orchestrator.retention import RetentionRule, wanted_snapshots
 
 pytestmark = pytest.mark.slow
 FIRST_TRIAL = "first_trials=[{head.kind: mlp}]"
@@ -47,4 +47,4 @@ def test_worker_group_trains_the_same_as_the_warm_actor(
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
     folders = (group.paths.root / "snapshots").glob("*/*")
     stored = {(f.parent.name, int(f.name.removeprefix("epoch-"))) for f in folders}
-    assert stored == wanted_snapshots(group.record, "front")
+    assert stored == wanted_snapshots(group.record, RetentionRule())

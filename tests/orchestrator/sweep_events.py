@@ -25,6 +25,12 @@ REFERENCE = {"knn_accuracy": 0.0, "d_eff": 128.0}
 TRIALS = ("trial-0000", "trial-0001", "trial-0002")
 EXAMPLES = settings(max_examples=60, deadline=None)
 
+DIGITS: dict[str, Any] = {
+    "dataset": "digits",
+    "encoder": "digits_cnn",
+    "encoder_weights": "none",
+    "augmentation": "none",
+}
 CONDITIONAL_SPACE = {
     "head.kind": {"choice": ["none", "mlp", "monotonic"]},
     "head.depth": {"int": [1, 3], "when": {"head.kind": ["mlp", "monotonic"]}},
@@ -78,4 +84,5 @@ def record_of(*events: Event) -> SweepRecord:
 
 def settings_of(**changes: Any) -> SweepSettings:
     """Settings of a sweep over CONDITIONAL_SPACE."""
-    return SweepSettings.model_validate({"name": "s", "search_space": CONDITIONAL_SPACE, **changes})
+    given = {"name": "s", "trial": DIGITS, "search_space": CONDITIONAL_SPACE, **changes}
+    return SweepSettings.model_validate(given)

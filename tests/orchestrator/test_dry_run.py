@@ -6,29 +6,28 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from sweep_events import settings_of
+from sweep_events import DIGITS, settings_of
 
 from orchestrator import dry_run
 from orchestrator.dry_run import Work, estimate, seconds_per_step, show
 from orchestrator.proposals import Proposals
 from orchestrator.settings import load_settings
-from trainables.config import NUM_TRAINING_ITEMS, TrialConfig
+from trainables.config import TrialConfig
 
 
 @pytest.mark.parametrize(
     ("batch_size", "steps_per_epoch"), [(1197, 1), (1196, 2), (128, 10), (2, 599), (4096, 1)]
 )
 def test_the_estimate_is_every_trial_to_its_last_epoch(batch_size: int, steps_per_epoch: int) -> None:
-    trial = {"epochs": 60, "warmup": {"epochs": 5}, "batch_size": batch_size}
+    trial = DIGITS | {"epochs": 60, "warmup": {"epochs": 5}, "batch_size": batch_size}
     work = estimate(settings_of(trial=trial, search={"trials": 32}))
-    assert NUM_TRAINING_ITEMS["digits"] == 1197
     assert work == Work(epochs=32 * 65, steps=32 * 65 * steps_per_epoch, items=32 * 65 * 1197)
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, num_trials: int = 8) -> str:
     monkeypatch.setattr(dry_run, "seconds_per_step", lambda config: 0.01)
     console = Console(file=io.StringIO(), width=200)
-    trial = {"epochs": 60, "warmup": {"epochs": 5}, "batch_size": 128}
+    trial = DIGITS | {"epochs": 60, "warmup": {"epochs": 5}, "batch_size": 128}
     show(settings_of(trial=trial, search={"trials": num_trials}), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -66,4 +65,4 @@ def test_a_dry_run_makes_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_a_step_takes_some_time() -> None:
-    assert seconds_per_step(TrialConfig(batch_size=16)) > 0
+    assert seconds_per_step(TrialConfig(**DIGITS, batch_size=16)) > 0

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.events import (
     Event,
+    PointEvaluated,
     SweepEnded,
     SweepStarted,
     TrialEnded,
@@ -22,6 +23,7 @@ EXAMPLES_OF_EACH = [
     TrialStarted("trial-0000", 3.5),
     TrialReported("trial-0000", {"epoch": 5, "metrics": {"d_eff": 3.0}, "training": {}}, 4.5),
     TrialEnded("trial-0000", "failed", "é [red]", 5.5, "Traceback\n  line"),
+    PointEvaluated("trial-0000", 5, {"test_knn_accuracy": 0.75}, 6.0),
     SweepEnded("interrupted", "interrupted by SIGINT", 6.5),
 ]
 

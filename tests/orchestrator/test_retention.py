@@ -20,7 +20,7 @@ from sweep_events import (
 from orchestrator.events import TrialReported
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
-from orchestrator.retention import EmbeddingsOf, OwnFront, Retention, wanted_snapshots
+from orchestrator.retention import EmbeddingsOf, OwnFront, Retention, RetentionRule, wanted_snapshots
 from trainables.reports import EpochReport
 
 Epochs = list[tuple[str, float, float]]
@@ -32,7 +32,7 @@ class Sweep:
     def __init__(self, root: Path, embeddings: EmbeddingsOf) -> None:
         self.paths = SweepPaths(root)
         self.record = record_of()
-        self.retention = Retention(self.paths, embeddings)
+        self.retention = Retention(self.paths, RetentionRule(embeddings, "front"))
         make_rule = OwnFront(OBJECTIVES)
         self._rules = {trial: make_rule() for trial in TRIALS}
 
@@ -111,7 +111,7 @@ def test_other_events_remove_nothing(tmp_path: Path) -> None:
     record = record_of(reported(TRIALS[0], 1, accuracy=0.5, d_eff=5.0))
     paths = SweepPaths(tmp_path)
     paths.snapshot(TRIALS[0], 1).mkdir(parents=True)
-    retention = Retention(paths, "front")
+    retention = Retention(paths, RetentionRule("front", "front"))
     for event in (started(TRIALS[0]), ended(TRIALS[0])):
         retention(event, record)
     assert paths.snapshot(TRIALS[0], 1).is_dir()
@@ -120,8 +120,8 @@ def test_other_events_remove_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("embeddings", ["front", "none"])
 def test_wanted_is_the_front_alone(embeddings: EmbeddingsOf) -> None:
     record = record_of(reported(TRIALS[0], 1, 0.5, 5.0), reported(TRIALS[1], 2, 0.6, 4.0))
-    assert wanted_snapshots(record, embeddings) == {(TRIALS[1], 2)}
-    assert wanted_snapshots(record, "all") == {(TRIALS[0], 1), (TRIALS[1], 2)}
+    assert wanted_snapshots(record, RetentionRule(embeddings, "front")) == {(TRIALS[1], 2)}
+    assert wanted_snapshots(record, RetentionRule("all", "front")) == {(TRIALS[0], 1), (TRIALS[1], 2)}
 
 
 @pytest.mark.parametrize("accuracy", [float("nan"), float("inf")])
@@ -134,7 +134,7 @@ def test_a_report_that_is_not_finite_is_never_wanted(accuracy: float) -> None:
 def test_a_snapshot_that_was_never_reported_goes_with_its_trial(tmp_path: Path) -> None:
     paths = SweepPaths(tmp_path)
     paths.snapshot("trial-0000", 5).mkdir(parents=True)
-    retention = Retention(paths, "front")
+    retention = Retention(paths, RetentionRule("front", "front"))
     event = ended("trial-0000", "failed")
     retention(event, record_of(proposed("trial-0000"), event))
     assert paths.stored_snapshots("trial-0000") == set()

@@ -117,7 +117,9 @@ def test_every_extreme_is_contained() -> None:
 def test_to_trial_config_changes_one_setting(name: str) -> None:
     base = TrialConfig()
     value = {"head.kind": "mlp", "device": "cpu"}.get(name, default_of(base, name))
-    if isinstance(value, int | float):
+    if isinstance(value, bool):
+        value = not value
+    elif isinstance(value, int | float):
         value += 1
     changed = to_trial_config(base, {name: value})
     assert default_of(changed, name) == value

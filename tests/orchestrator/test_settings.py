@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from sweep_events import CONDITIONAL_SPACE, EXAMPLES, settings_of
 
 from orchestrator.settings import complete_first_trial, load_settings, parse_duration, to_yaml
-from trainables.config import TrialConfig
 from trainables.reports import METRICS
 
 Write = Callable[[str | bytes], Path]
@@ -108,7 +107,7 @@ def test_reference_is_the_worst_there_can_be() -> None:
         objectives={"knn_accuracy": "max", "d_eff": "min", "train_loss": "min"},
         reference_point={"train_loss": 9},
     )
-    worst = {"knn_accuracy": 0.0, "d_eff": TrialConfig().embedding_dim, "train_loss": 9.0}
+    worst = {"knn_accuracy": 0.0, "d_eff": 128.0, "train_loss": 9.0}
     assert settings.reference() == worst
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from trainables.config import DataConfig
 from trainables.images import Dataset, load_dataset
 
 
@@ -18,4 +19,4 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
-    return load_dataset("digits", torch.device("cpu"))
+    return load_dataset("digits", DataConfig(), torch.device("cpu"))

@@ -12,12 +12,13 @@ from short_trials import fit_reports, short_trial
 from torch import Tensor
 from torch.optim import AdamW
 
-from trainables.config import HeadConfig, OptimizerConfig, WarmupConfig
+from trainables.batches import Batches
+from trainables.config import DataConfig, HeadConfig, OptimizerConfig, WarmupConfig
 from trainables.distributed import SINGLE, WorkerGroup
+from trainables.execution import Placed
 from trainables.images import Dataset, Subset, load_dataset
 from trainables.losses import supcon_loss
 from trainables.models import Embedder, build_model
-from trainables.randomness import generator
 from trainables.reports import EpochReport
 from trainables.training import _train_epoch, embed, validate
 
@@ -61,7 +62,7 @@ class GroupResult:
 
 
 def group_work(group: WorkerGroup) -> GroupResult:
-    digits = load_dataset("digits", torch.device("cpu"))
+    digits = load_dataset("digits", DataConfig(), torch.device("cpu"))
     dataset = Dataset(*(_head_of(part) for part in (digits.training, digits.validation, digits.test)))
     model = _float64_model(group)
     replica = group.data_parallel(model)
@@ -86,7 +87,7 @@ def group_work(group: WorkerGroup) -> GroupResult:
         _gradients_without_gather(model, replica, dataset.training, group),
         statistics,
         embed(model, dataset.training, group).embedding,
-        group.broadcast(validate(model, dataset, group)),
+        group.broadcast(validate(model, dataset, group).metrics),
         fit_reports(FIT_CONFIG, group),
         _steps_of_an_epoch(dataset.training, group),
         (group.rank, group.size, float(group.sum(place)), group.broadcast(group.rank)),
@@ -119,8 +120,8 @@ def _steps_of_an_epoch(data: Subset, group: WorkerGroup) -> dict[str, Tensor]:
     model = _float64_model(group)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = AdamW(model.parameters(), lr=10.0, eps=1e3, weight_decay=0.0)
-    order = generator(config.seed, "order")
-    _train_epoch(config, group.data_parallel(model), optimizer, data, order, group)
+    batches = Batches(config, data, "main", group)
+    _train_epoch(config, Placed(model, group.data_parallel(model)), optimizer, batches, group)
     return {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
 
 

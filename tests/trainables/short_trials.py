@@ -18,9 +18,22 @@ FROZEN = OptimizerConfig(head_lr=1e-30)
 """A learning rate so small that float32 weights other than 0 do not move."""
 
 
+DIGITS: dict[str, Any] = {
+    "dataset": "digits",
+    "encoder": "digits_cnn",
+    "encoder_weights": "none",
+    "augmentation": "none",
+}
+
+
+def digits_trial(**changes: Any) -> TrialConfig:
+    """The paper's settings on digits."""
+    return TrialConfig(**(DIGITS | changes))
+
+
 def short_trial(**changes: Any) -> TrialConfig:
     settings: dict[str, Any] = {"epochs": 2, "validate_every": 1, "warmup": NO_WARMUP, "device": "cpu"}
-    return TrialConfig(**(settings | changes))
+    return digits_trial(**(settings | changes))
 
 
 def fit_reports(config: TrialConfig, group: WorkerGroup = SINGLE) -> list[EpochReport]:

@@ -3,12 +3,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from short_trials import digits_trial
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.config import HeadConfig, TrialConfig
+from trainables.config import DataConfig, HeadConfig
 from trainables.images import load_dataset
 from trainables.metrics import (
     effective_dimension,
@@ -240,8 +241,8 @@ def test_evaluate_takes_the_errors_at_d_eff_components() -> None:
 def test_collapsed_embeddings_are_voted_on_as_by_scikit_learn(depth: int, width_ratio: float) -> None:
     # A monotonic head before training: all cosines within 1e-6 of 1.
     head = HeadConfig(kind="monotonic", depth=depth, width_ratio=width_ratio)
-    dataset = load_dataset("digits", torch.device("cpu"))
-    model = build_model(TrialConfig(head=head))
+    dataset = load_dataset("digits", DataConfig(), torch.device("cpu"))
+    model = build_model(digits_trial(head=head))
     gallery = embed(model, dataset.training).embedding
     queries = embed(model, dataset.validation).embedding
     votes = knn_votes(nearest_labels(queries, gallery, dataset.training.labels))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from short_trials import last_validation, relative_error, short_trial
+from torch import Tensor
 
 from trainables.config import HeadConfig, TrialConfig
 from trainables.heads import HEADS
@@ -43,6 +44,10 @@ def unembeddable(validation: Validation) -> Validation:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "trial" / "epoch_1"
+
+
+def contiguous_state(config: TrialConfig) -> dict[str, Tensor]:
+    return {name: tensor.contiguous() for name, tensor in build_model(config).state_dict().items()}
 
 
 def part_of(dataset: Dataset, name: str) -> Subset:
@@ -118,13 +123,13 @@ def test_weights_of_another_configuration_are_refused(
     folder: Path, validation: Validation, head: HeadConfig
 ) -> None:
     write_snapshot(folder, CONFIG, validation, with_embeddings=False)
-    save_file(build_model(short_trial(head=head)).state_dict(), folder / WEIGHTS)
+    save_file(contiguous_state(short_trial(head=head)), folder / WEIGHTS)
     with pytest.raises(ValueError, match=r"the weights in .*epoch_1 do not fit its configuration"):
         read_snapshot(folder)
 
 
 def test_folder_without_manifest_is_no_snapshot(tmp_path: Path) -> None:
-    save_file(build_model(CONFIG).state_dict(), tmp_path / WEIGHTS)
+    save_file(contiguous_state(CONFIG), tmp_path / WEIGHTS)
     with pytest.raises(ValueError, match=r"is not a snapshot: it has no snapshot\.json"):
         read_snapshot(tmp_path)
     with pytest.raises(ValueError, match="is not a snapshot"):

@@ -88,7 +88,7 @@ def test_head_trains_at_its_own_learning_rate() -> None:
 def reference_states(config: TrialConfig, data: Subset) -> list[dict[str, Tensor]]:
     """The main phase without its framework: AdamW, clipping, lr_k = lr (1 + cos(pi k / epochs)) / 2."""
     model, order = build_model(config).train(), generator(config.seed, "order")
-    optimizer = AdamW(model.parameters(), weight_decay=config.optimizer.weight_decay)
+    optimizer = AdamW(model.parameters(), weight_decay=config.optimizer.weight_decay, fused=True)
     states = []
     for epoch in range(config.epochs):
         for settings in optimizer.param_groups:
@@ -255,7 +255,7 @@ def test_error_of_the_listener_ends_the_training() -> None:
 
 def test_listener_is_given_the_model_that_the_report_is_about() -> None:
     validation = last_validation(short_trial(epochs=1))
-    again = validate(validation.model, validation.dataset)
+    again = validate(validation.model, validation.dataset).metrics
     expected = {name: validation.report.metrics[name] for name in without_times(again)}
     assert without_times(again) == expected
     assert validation.is_chief
@@ -279,8 +279,8 @@ def test_embedding_in_chunks_equals_embedding_at_once(digits: Dataset) -> None:
 
 
 def test_metrics_of_encoder_and_head_are_those_before_normalisation(digits: Dataset) -> None:
-    baseline = validate(build_model(short_trial(head=HeadConfig(kind="none"))), digits)
-    mlp = validate(build_model(short_trial(head=HeadConfig(kind="mlp"))), digits)
+    baseline = validate(build_model(short_trial(head=HeadConfig(kind="none"))), digits).metrics
+    mlp = validate(build_model(short_trial(head=HeadConfig(kind="mlp"))), digits).metrics
     assert baseline["encoder_d_eff"] == baseline["unnormalized_d_eff"] == mlp["encoder_d_eff"]
     assert mlp["encoder_d_eff"] != mlp["unnormalized_d_eff"]
 

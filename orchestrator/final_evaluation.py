@@ -1,0 +1,53 @@
+"""The final evaluation of a sweep's points: Ray tasks with their own resources, after the search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import ray
+import torch
+from ray.exceptions import RayError
+
+from orchestrator.events import PointEvaluated
+from orchestrator.paths import SweepPaths
+from orchestrator.retention import Key
+from orchestrator.settings import ResourceSettings
+from orchestrator.tune_events import describe_failure
+from trainables.evaluation import evaluate_snapshot
+
+_LOOK_EVERY_S = 0.5
+
+
+def evaluate_points(
+    keys: Sequence[Key],
+    paths: SweepPaths,
+    resources: ResourceSettings,
+    should_stop: Callable[[], bool],
+) -> Iterator[PointEvaluated]:
+    """Evaluates the snapshots of `keys` and yields each as it is done; ends early once `should_stop`."""
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=1)(_evaluate)
+    waiting = {
+        task.remote(paths.snapshot(*key), paths.evaluation(*key), resources.cpus, resources.gpus): key
+        for key in keys
+    }
+    while waiting:
+        if should_stop():
+            for reference in waiting:
+                ray.cancel(reference, force=True)
+            return
+        done, _ = ray.wait(list(waiting), timeout=_LOOK_EVERY_S)
+        for reference in done:
+            trial, epoch = waiting.pop(reference)
+            try:
+                yield PointEvaluated(trial, epoch, ray.get(reference), time.time())
+            except RayError as error:
+                reason, details = describe_failure(str(error))
+                yield PointEvaluated(trial, epoch, {}, time.time(), reason, details)
+
+
+def _evaluate(snapshot: Path, folder: Path, cpus: int, gpus: float) -> dict[str, float]:
+    torch.set_num_threads(cpus)
+    # Ray hides no GPU from a task that asked for none.
+    return evaluate_snapshot(snapshot, folder, device="auto" if gpus else "cpu")

@@ -1,0 +1,236 @@
+"""The final evaluation of one snapshot: test metrics and the data behind the paper's figures.
+
+Called by `orchestrator.final_evaluation` for the points that a sweep keeps, or by hand for any snapshot.
+The gallery of the test queries is the whole training set, validation images included.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trainables.config import TrialConfig
+from trainables.execution import choose_device
+from trainables.images import Dataset, load_dataset
+from trainables.metrics import (
+    Spectrum,
+    correlation_matrix,
+    correlation_rms,
+    evaluate,
+    knn_accuracy,
+    nearest_labels,
+    recalls,
+    reconstruction_errors,
+    spectrum,
+    top_product_labels,
+)
+from trainables.models import Features
+from trainables.randomness import derive_seed
+from trainables.reports import NUM_RECALLS
+from trainables.snapshots import read_snapshot
+from trainables.training import embed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRUNCATIONS = (128, 64, 16, 8)
+"""Numbers of components that embeddings are cut down to (paper, Table 3, and 8)."""
+SUMMARY = "summary.json"
+TRUNCATION = "truncation.parquet"
+RECALL = "recall.parquet"
+SPECTRUM = "spectrum.parquet"
+CORRELATION = "correlation.npz"
+TSNE = "tsne.parquet"
+_NUM_TSNE = 5000
+_TSNE_PERPLEXITY = 30
+
+
+class Truncation(NamedTuple):
+    """Test metrics of embeddings projected on the first principal components of the gallery.
+
+    Attributes:
+        components: number of components kept.
+        knn_accuracy: 5-NN by Euclidean distance.
+        recall_dot_at_1: Recall ranked by the inner product of centred coordinates, as the paper's
+            published code ranks it; `cosine` by their cosine, `euclidean` by their distance.
+        reconstruction_error: RMS residual of the test embeddings per entry.
+        reconstruction_error_relative: squared residual as a share of their variance.
+    """
+
+    components: int
+    knn_accuracy: float
+    recall_dot_at_1: float
+    recall_dot_at_5: float
+    recall_cosine_at_1: float
+    recall_cosine_at_5: float
+    recall_euclidean_at_1: float
+    recall_euclidean_at_5: float
+    reconstruction_error: float
+    reconstruction_error_relative: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The numbers of one snapshot.
+
+    Attributes:
+        metrics: `test_NAME` for every metric of an evaluation.
+        truncations: one for each of TRUNCATIONS that is below the embedding's width.
+        spectra: per stage (encoder, unnormalized, embedding) the training set's principal variances.
+        correlations: per stage the correlation matrix on the validation set.
+        tsne: (item, 2), coordinates of the first test embeddings.
+        tsne_labels: (item,)
+    """
+
+    metrics: dict[str, float]
+    truncations: list[Truncation]
+    spectra: dict[str, Float[Tensor, " dim"]]
+    correlations: dict[str, Float[Tensor, "dim dim"]]
+    tsne: np.ndarray
+    tsne_labels: np.ndarray
+
+
+def evaluate_snapshot(
+    snapshot_folder: Path, folder: Path, device: str | None = None
+) -> dict[str, float]:
+    """Evaluates a snapshot, writes the results to `folder`, whole or absent, and returns the metrics.
+
+    Args:
+        snapshot_folder: where the snapshot is.
+        folder: where the results go; replaced if it exists.
+        device: in place of the snapshot's own choice.
+    """
+    snapshot = read_snapshot(snapshot_folder)
+    config = snapshot.config if device is None else snapshot.config.model_copy(update={"device": device})
+    torch_device = choose_device(config)
+    dataset = load_dataset(config.dataset, config.data, torch_device)
+    model = snapshot.model.to(torch_device)
+    parts = [embed(model, part) for part in (dataset.training, dataset.validation, dataset.test)]
+    result = evaluate_features(config, dataset, *parts)
+    _write(folder, result, snapshot.report.metrics, snapshot.report.epoch)
+    return result.metrics
+
+
+def evaluate_features(
+    config: TrialConfig, dataset: Dataset, training: Features, validation: Features, test: Features
+) -> Evaluation:
+    """Evaluates a model's outputs for the three parts of its dataset."""
+    gallery = torch.cat([training.embedding, validation.embedding])
+    labels = dataset.test_gallery().labels
+    metrics = evaluate(gallery, labels, test.embedding, dataset.test.labels)
+    metrics["correlation_rms"] = correlation_rms(test.embedding)
+    stages = {"encoder": "encoded", "unnormalized": "projected", "embedding": "embedding"}
+    components = spectrum(gallery)
+    points, point_labels = test.embedding[:_NUM_TSNE], dataset.test.labels[:_NUM_TSNE]
+    return Evaluation(
+        metrics={f"test_{name}": value for name, value in metrics.items()},
+        truncations=truncations(gallery, labels, test.embedding, dataset.test.labels, components),
+        spectra={name: spectrum(getattr(training, stage)).variances for name, stage in stages.items()},
+        correlations={n: correlation_matrix(getattr(validation, stage)) for n, stage in stages.items()},
+        tsne=tsne_coordinates(points, components, config.seed),
+        tsne_labels=point_labels.cpu().numpy(),
+    )
+
+
+def truncations(
+    gallery: Float[Tensor, "item dim"],
+    gallery_labels: Tensor,
+    queries: Float[Tensor, "query dim"],
+    query_labels: Tensor,
+    components: Spectrum,
+    sizes: Sequence[int] = TRUNCATIONS,
+) -> list[Truncation]:
+    """Metrics on the first k components, for each k below the width (paper, Table 3)."""
+    errors = reconstruction_errors(queries, components)
+    gallery_coordinates = (gallery.double() - components.mean) @ components.components
+    query_coordinates = (queries.double() - components.mean) @ components.components
+    results = []
+    for k in (size for size in sizes if size < gallery.shape[1]):
+        items, questions = gallery_coordinates[:, :k], query_coordinates[:, :k]
+        euclidean = nearest_labels(questions, items, gallery_labels)
+        unit_items = torch.nn.functional.normalize(items, dim=1)
+        cosine = top_product_labels(questions, unit_items, gallery_labels)
+        dot = top_product_labels(questions, items, gallery_labels)
+        by = {
+            f"recall_{name}_at_{rank}": recalls(neighbours, query_labels)[f"recall_at_{rank}"]
+            for name, neighbours in (("dot", dot), ("cosine", cosine), ("euclidean", euclidean))
+            for rank in (1, 5)
+        }
+        results.append(
+            Truncation(
+                components=k,
+                knn_accuracy=knn_accuracy(euclidean, query_labels),
+                reconstruction_error=float(errors.absolute[k]),
+                reconstruction_error_relative=float(errors.relative[k]),
+                **by,
+            )
+        )
+    return results
+
+
+def tsne_coordinates(vectors: Float[Tensor, "item dim"], components: Spectrum, seed: int) -> np.ndarray:
+    """(item, 2) t-SNE coordinates, from the components with 99.9 % of the variance (paper, Fig. 5)."""
+    from sklearn import manifold
+
+    k = components.num_components(0.999)
+    coordinates = (vectors.double() - components.mean) @ components.components[:, :k]
+    perplexity = min(_TSNE_PERPLEXITY, (len(vectors) - 1) / 3)
+    tsne = manifold.TSNE(
+        perplexity=perplexity,
+        init="pca" if k > 1 else "random",
+        random_state=derive_seed(seed, "t-SNE") % 2**32,
+    )
+    return tsne.fit_transform(coordinates.float().cpu().numpy()).astype(np.float32)
+
+
+def _write(folder: Path, result: Evaluation, validation_metrics: dict[str, float], epoch: int) -> None:
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    partial.mkdir(parents=True)
+    try:
+        summary = {"epoch": epoch, "test": result.metrics, "validation": validation_metrics}
+        (partial / SUMMARY).write_text(json.dumps(summary, indent=2))
+        for name, table in _tables(result, validation_metrics).items():
+            table.to_parquet(partial / name, index=False)
+        matrices = {name: m.float().cpu().numpy() for name, m in result.correlations.items()}
+        np.savez_compressed(partial / CORRELATION, allow_pickle=False, **matrices)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _tables(result: Evaluation, validation_metrics: dict[str, float]) -> dict[str, pd.DataFrame]:
+    import pandas as pd
+
+    ranks = range(1, NUM_RECALLS + 1)
+    spectra = []
+    for stage, variances in result.spectra.items():
+        values = variances.cpu().numpy()
+        share = values.cumsum() / max(values.sum(), np.finfo(np.float64).tiny)
+        numbers = np.arange(1, len(values) + 1)
+        columns = {"stage": stage, "component": numbers, "variance": values, "cumulative_share": share}
+        spectra.append(pd.DataFrame(columns))
+    return {
+        TRUNCATION: pd.DataFrame(result.truncations, columns=Truncation._fields),
+        RECALL: pd.DataFrame(
+            {
+                "k": ranks,
+                "test": [result.metrics[f"test_recall_at_{k}"] for k in ranks],
+                "validation": [validation_metrics[f"recall_at_{k}"] for k in ranks],
+            }
+        ),
+        SPECTRUM: pd.concat(spectra, ignore_index=True),
+        TSNE: pd.DataFrame(
+            {"x": result.tsne[:, 0], "y": result.tsne[:, 1], "label": result.tsne_labels}
+        ),
+    }

@@ -1,0 +1,41 @@
+"""Correlation matrices at a few epochs of a training, for the paper's Fig. 3.
+
+Written by `trainables.ray_train` while a trial trains, since most epochs leave no snapshot behind.
+"""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import numpy as np
+
+from trainables.metrics import correlation_matrix
+from trainables.models import Features
+
+SHARE = 0.2
+"""Of the validation set, its end: 1,000 held-out images of CIFAR, 2 % of the training images."""
+
+
+def is_traced(epoch: int, validate_every: int) -> bool:
+    """Whether an epoch leaves a trace: the first validation, then each at twice the last one's epoch."""
+    number, rest = divmod(epoch, validate_every)
+    return rest == 0 and number.bit_count() == 1
+
+
+def write_trace(path: Path, queries: Features) -> None:
+    """Writes the correlation matrices of all three stages, float16, whole or not at all."""
+    first = len(queries.encoded) - round(SHARE * len(queries.encoded))
+    stages = {
+        "encoder": queries.encoded,
+        "unnormalized": queries.projected,
+        "embedding": queries.embedding,
+    }
+    matrices = {
+        name: correlation_matrix(vectors[first:]).half().cpu().numpy()
+        for name, vectors in stages.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid.uuid4().hex}.npz")
+    np.savez(partial, allow_pickle=False, **matrices)
+    partial.rename(path)
