@@ -9,23 +9,26 @@ from orchestrator.errors import UserError
 from orchestrator.settings import SweepSettings
 from trainables.config import DATASET_FACTS, TrialConfig
 from trainables.encoders import WeightsError, build_encoder, load_weights
+from trainables.image_cache import open_images
 from trainables.image_sources import DataError
-from trainables.images import DATASETS
 
 
-def prepare(settings: SweepSettings) -> None:
+def prepare(settings: SweepSettings) -> str:
     """Reads the data and the encoder's weights once, on a node of the cluster.
 
     What is read stays cached on that node; other nodes read it when their first trial starts.
+
+    Returns:
+        One sentence about the data; empty where it comes with the code.
 
     Raises:
         UserError: the data or the weights cannot be had.
     """
     if not needs_preparation(settings.trial):
-        return
+        return ""
     task = ray.remote(num_cpus=1)(_prepare)
     try:
-        ray.get(task.remote(settings.trial.model_dump()))
+        return ray.get(task.remote(settings.trial.model_dump()))
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, DataError):
@@ -40,7 +43,20 @@ def needs_preparation(trial: TrialConfig) -> bool:
     return DATASET_FACTS[trial.dataset].has_sources or trial.encoder_weights != "none"
 
 
-def _prepare(trial: dict[str, object]) -> None:
+def _prepare(trial: dict[str, object]) -> str:
     config = TrialConfig.model_validate(trial)
-    DATASETS[config.dataset](config.data.source)
     load_weights(build_encoder(config.encoder), config.encoder, config.encoder_weights)
+    if config.dataset == "digits":
+        return ""
+    images = open_images(config.dataset, config.data.source)
+    return describe_split(images.source, images.is_original_order)
+
+
+def describe_split(source: str, is_original_order: bool) -> str:
+    """Whether the validation images are the paper's."""
+    if is_original_order:
+        return f"data from {source}, in the original order: the split is the paper's"
+    return (
+        f"data from {source}, whose rows may be in another order than the original archive's: the split "
+        "is the paper's permutation of these rows"
+    )

@@ -169,9 +169,10 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
         require_fit(settings.resources, nodes)
         if settings.evaluation.points != "none":
             require_fit(settings.evaluation_resources, nodes, "evaluation", "a final evaluation")
-        prepare(settings)
+        if data := prepare(settings):
+            console.print(data, highlight=False, markup=False)
         # Ray has put handlers of its own in place.
-        with tidy_interrupts(stopper), _Sweep(settings, name, paths, record, console) as sweep:
+        with tidy_interrupts(stopper), _Sweep(settings, name, paths, record, console, data) as sweep:
             stopper.start()
             sweep.run(stopper, concurrent_trials(settings.resources, nodes))
     finally:
@@ -192,6 +193,7 @@ class _Sweep:
         paths: SweepPaths,
         record: SweepRecord,
         console: Console,
+        data: str,
     ) -> None:
         from dashboards.pareto_front import render
         from orchestrator.proposals import Proposals
@@ -203,6 +205,8 @@ class _Sweep:
         self.settings, self.name, self.paths, self.record = settings, name, paths, record
         self.console = console
         environment = describe_environment()
+        if data:
+            environment["data"] = data
         _make_folder(settings, paths)
         _log_to(paths.log)
         try:

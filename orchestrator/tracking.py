@@ -437,6 +437,8 @@ def artifact_location(uri: str, experiment: str) -> str | None:
 def _environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
     facts = dict(environment)
     tags = {MLFLOW_GIT_COMMIT: facts.pop("git_commit")} if "git_commit" in facts else {}
+    if "data" in facts:
+        tags["data"] = facts.pop("data")
     return {**tags, **{f"version.{name}": value for name, value in facts.items()}}
 
 

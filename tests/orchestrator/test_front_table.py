@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from sweep_events import (
     EXAMPLES,
@@ -12,6 +14,7 @@ from sweep_events import (
     reports,
 )
 
+from orchestrator.events import PointEvaluated
 from orchestrator.front_table import front_table
 
 Epochs = list[tuple[str, float, float]]
@@ -85,3 +88,12 @@ def test_run_ids_stand_beside_their_trials() -> None:
         TRIALS[1]: "bbb",
     }
     assert "run_id" not in table.points
+
+
+def test_test_metrics_stand_beside_the_points_that_were_evaluated() -> None:
+    events = reports([(TRIALS[0], 0.5, 5.0), (TRIALS[1], 0.6, 6.0)])
+    evaluated = PointEvaluated(TRIALS[1], 2, {"test_knn_accuracy": 0.25}, time=0.0)
+    points = front_table("s", record_of(*events, evaluated)).points
+    tested = dict(zip(points["trial"], points["test_knn_accuracy"], strict=True))
+    assert tested[TRIALS[1]] == 0.25
+    assert math.isnan(tested[TRIALS[0]])

@@ -18,7 +18,7 @@ from sweep_events import (
     started,
 )
 
-from orchestrator.events import SweepEnded, SweepStarted
+from orchestrator.events import PointEvaluated, SweepEnded, SweepStarted
 from orchestrator.pareto import hypervolume, nondominated
 from orchestrator.record import SweepRecord
 
@@ -160,3 +160,12 @@ def test_a_proposal_keeps_parameters_and_configuration() -> None:
     record.apply(event)
     trial = record.trials["trial-0007"]
     assert (trial.number, trial.parameters, trial.config) == (7, {"head.kind": "mlp"}, event.config)
+
+
+def test_evaluations_are_kept_and_failures_counted() -> None:
+    record = record_of(
+        PointEvaluated(TRIALS[0], 1, {"test_d_eff": 3.0}, time=0.0),
+        PointEvaluated(TRIALS[1], 2, {}, time=0.0, reason="no space left"),
+    )
+    assert record.evaluations == {(TRIALS[0], 1): {"test_d_eff": 3.0}, (TRIALS[1], 2): {}}
+    assert record.num_failed_evaluations == 1

@@ -96,3 +96,11 @@ def test_the_largest_node_is_the_largest_in_what_was_asked_for() -> None:
     nodes = [{"CPU": 64.0}, {"CPU": 4.0, "GPU": 1.0}]
     with pytest.raises(UserError, match="the largest with 64 CPU"):
         require_fit(ResourceSettings(cpus=128), nodes)
+
+
+def test_a_final_evaluation_that_never_fits_names_its_own_settings() -> None:
+    with pytest.raises(UserError) as caught:
+        require_fit(ResourceSettings(cpus=9), [{"CPU": 8.0}], "evaluation", "a final evaluation")
+    assert str(caught.value).startswith("evaluation: a final evaluation asks for 9 CPU")
+    assert str(caught.value).endswith("lower evaluation.cpus or evaluation.gpus")
+    assert caught.value.location == ("evaluation",)

@@ -20,7 +20,14 @@ from sweep_events import (
 from orchestrator.events import TrialReported
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
-from orchestrator.retention import EmbeddingsOf, OwnFront, Retention, RetentionRule, wanted_snapshots
+from orchestrator.retention import (
+    EmbeddingsOf,
+    OwnFront,
+    Retention,
+    RetentionRule,
+    evaluated_points,
+    wanted_snapshots,
+)
 from trainables.reports import EpochReport
 
 Epochs = list[tuple[str, float, float]]
@@ -138,3 +145,42 @@ def test_a_snapshot_that_was_never_reported_goes_with_its_trial(tmp_path: Path) 
     event = ended("trial-0000", "failed")
     retention(event, record_of(proposed("trial-0000"), event))
     assert paths.stored_snapshots("trial-0000") == set()
+
+
+def test_with_best_points_each_trials_best_is_kept_beside_the_front() -> None:
+    record = record_of(*reports([(TRIALS[0], 0.9, 5.0), (TRIALS[1], 0.6, 7.0), (TRIALS[1], 0.7, 8.0)]))
+    rule = RetentionRule("front", "best")
+    assert wanted_snapshots(record, rule) == {(TRIALS[0], 1), (TRIALS[1], 3)}
+    assert evaluated_points(record, "front") == {(TRIALS[0], 1)}
+    assert evaluated_points(record, "best") == wanted_snapshots(record, rule)
+    assert evaluated_points(record, "none") == set()
+
+
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_best_point_has_the_highest_accuracy_and_then_the_lowest_d_eff(epochs: Epochs) -> None:
+    record = record_of(*reports(epochs))
+    for trial in record.trials.values():
+        best = record.best_point(trial)
+        keys = [(-p.metrics["knn_accuracy"], p.metrics["d_eff"]) for p in trial.points]
+        assert (best is None) == (not keys)
+        if best:
+            assert (-best.metrics["knn_accuracy"], best.metrics["d_eff"]) == min(keys)
+
+
+def test_every_point_that_is_evaluated_was_written_by_its_worker() -> None:
+    record = record_of(*reports([(TRIALS[0], 0.5, 5.0), (TRIALS[0], 0.5, 4.0), (TRIALS[0], 0.4, 9.0)]))
+    own_front = {(point.trial, point.epoch) for point in record.trials[TRIALS[0]].front}
+    assert evaluated_points(record, "best") <= own_front
+
+
+def test_traces_go_when_their_trial_ends_without_a_snapshot(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path)
+    for trial in TRIALS:
+        paths.traces(trial).mkdir(parents=True)
+    events = [*reports([(TRIALS[0], 0.9, 5.0), (TRIALS[1], 0.6, 7.0), (TRIALS[2], 0.6, 7.0)])]
+    record = record_of(*events, ended(TRIALS[0]), ended(TRIALS[1]))
+    Retention(paths, RetentionRule())(ended(TRIALS[1]), record)
+    assert paths.traces(TRIALS[0]).is_dir()
+    assert not paths.traces(TRIALS[1]).exists()
+    assert paths.traces(TRIALS[2]).is_dir()  # it has not ended: it may get a point on the front yet

@@ -177,3 +177,18 @@ def test_to_yaml_keeps_the_time_budget_exactly(
     again = tmp_path / "again.yaml"
     again.write_text(to_yaml(settings))
     assert load_settings(again) == settings
+
+
+@pytest.mark.parametrize(
+    ("resources", "evaluation", "expected"),
+    [
+        ({"cpus": 4, "gpus": 0.5}, {}, (4, 0.5)),
+        ({"workers": 8, "cpus": 4, "gpus": 2}, {}, (4, 1)),
+        ({"cpus": 4, "gpus": 1}, {"cpus": 2, "gpus": 0}, (2, 0)),
+    ],
+)
+def test_an_evaluation_runs_on_what_a_trial_does_unless_told_otherwise(
+    resources: dict[str, float], evaluation: dict[str, float], expected: tuple[int, float]
+) -> None:
+    given = settings_of(resources=resources, evaluation=evaluation).evaluation_resources
+    assert (given.workers, given.cpus, given.gpus) == (0, *expected)

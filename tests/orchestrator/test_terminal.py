@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from sweep_events import TRIALS, ended, proposed, record_of, reported, started
 
-from orchestrator.events import Event, SweepEnded, SweepStarted
+from orchestrator.events import Event, PointEvaluated, SweepEnded, SweepStarted
 from orchestrator.record import SweepRecord
 from orchestrator.terminal import Progress, format_duration, front_as_table, progress_line, time_left
 
@@ -106,6 +106,17 @@ def test_the_front_is_shown_with_its_configurations(record: SweepRecord) -> None
         ["0.9877", "9", "trial-0000", "5", "kind", "none,", "temperature", "0.1235"],
         ["0.5", "3", "trial-0001", "10", "kind", "mlp,", "depth", "2,", "temperature", "0.1"],
     ]
+
+
+def test_test_values_stand_in_brackets_beside_the_front(record: SweepRecord) -> None:
+    metrics = {"test_knn_accuracy": 0.97, "test_d_eff": 8.0}
+    record.apply(PointEvaluated(TRIALS[0], 5, metrics, time=0.0))
+    target = console()
+    target.print(front_as_table(record, record.sorted_front()))
+    header, first, second = text_of(target).splitlines()
+    assert header.split("trial")[0].split() == ["knn_accuracy", "(test)", "d_eff", "(test)"]
+    assert first.split()[:4] == ["0.9877", "(0.97)", "9", "(8)"]
+    assert second.split()[:3] == ["0.5", "3", "trial-0001"]
 
 
 def test_a_configuration_is_printed_literally() -> None:

@@ -1,0 +1,138 @@
+"""The final evaluation of a sweep's points on the test set, as its user finds it."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+from sweep_runs import EVALUATED, SweepRun, run_sweep, wait_for
+
+from orchestrator.events import PointEvaluated, SweepEnded, TrialEnded
+from orchestrator.ledger import read_ledger
+from orchestrator.paths import SweepPaths
+from trainables.config import DataConfig
+from trainables.evaluation import CORRELATION, RECALL, SPECTRUM, SUMMARY, TRUNCATION, TSNE
+from trainables.images import load_dataset
+from trainables.metrics import evaluate
+from trainables.snapshots import WEIGHTS, read_snapshot
+from trainables.training import embed
+
+pytestmark = pytest.mark.slow
+HEALTHY = ("--trials", "2")
+"""The first two trials of TINY, which do not diverge."""
+
+
+def _evaluations(sweep: SweepRun) -> list[PointEvaluated]:
+    return [event for event in sweep.events if isinstance(event, PointEvaluated)]
+
+
+def test_exactly_the_points_of_the_front_are_evaluated(tiny_sweep: SweepRun) -> None:
+    front = {(point.trial, point.epoch) for point in tiny_sweep.record.front}
+    assert {(event.trial, event.epoch) for event in _evaluations(tiny_sweep)} == front
+    assert len(_evaluations(tiny_sweep)) == len(front)
+
+
+def test_test_metrics_are_those_of_the_snapshot(tiny_sweep: SweepRun) -> None:
+    event = _evaluations(tiny_sweep)[0]
+    model = read_snapshot(tiny_sweep.paths.snapshot(event.trial, event.epoch)).model
+    digits = load_dataset("digits", DataConfig(), torch.device("cpu"))
+    gallery, queries = embed(model, digits.test_gallery()).embedding, embed(model, digits.test).embedding
+    expected = evaluate(gallery, digits.test_gallery().labels, queries, digits.test.labels)
+    assert event.metrics["test_knn_accuracy"] == expected["knn_accuracy"]
+    assert event.metrics["test_d_eff"] == expected["d_eff"]
+
+
+def test_mlflow_holds_test_metrics_at_their_epoch(tiny_sweep: SweepRun) -> None:
+    for event in _evaluations(tiny_sweep):
+        run_id = tiny_sweep.children[event.trial].info.run_id
+        for name, value in event.metrics.items():
+            history = tiny_sweep.client.get_metric_history(run_id, name)
+            assert value in [metric.value for metric in history if metric.step == event.epoch]
+
+
+def test_mlflow_holds_the_data_of_the_figures(tiny_sweep: SweepRun) -> None:
+    event = _evaluations(tiny_sweep)[0]
+    run_id, place = tiny_sweep.children[event.trial].info.run_id, f"evaluations/epoch-{event.epoch:04d}"
+    files = {Path(file.path).name for file in tiny_sweep.client.list_artifacts(run_id, place)}
+    assert files == {SUMMARY, TRUNCATION, RECALL, SPECTRUM, CORRELATION, TSNE}
+    summary = Path(tiny_sweep.client.download_artifacts(run_id, f"{place}/{SUMMARY}"))
+    assert json.loads(summary.read_text())["test"] == event.metrics
+    traces = {file.path for file in tiny_sweep.client.list_artifacts(run_id, "traces")}
+    assert traces == {"traces/epoch-0003.npz", "traces/epoch-0006.npz"}
+
+
+def test_table_of_the_front_has_test_metrics(tiny_sweep: SweepRun) -> None:
+    run_id = tiny_sweep.parent.info.run_id
+    path = Path(tiny_sweep.client.download_artifacts(run_id, "pareto_front.csv"))
+    table = pd.read_csv(io.StringIO(path.read_text()))
+    keys = zip(table["trial"], table["epoch"], strict=True)
+    tested = dict(zip(keys, table["test_knn_accuracy"], strict=True))
+    for event in _evaluations(tiny_sweep):
+        expected = event.metrics["test_knn_accuracy"]
+        assert tested[event.trial, event.epoch] == pytest.approx(expected)
+
+
+def test_traces_stay_with_the_trials_of_the_front(tiny_sweep: SweepRun) -> None:
+    folders = {path.name for path in (tiny_sweep.paths.root / "traces").iterdir()}
+    assert folders == {point.trial for point in tiny_sweep.record.front}
+
+
+def test_best_points_of_all_trials_are_evaluated_where_asked(tmp_path: Path) -> None:
+    sweep = run_sweep(tmp_path, "best", *HEALTHY, "--set", "evaluation.points=best")
+    best = {trial.name: sweep.record.best_point(trial) for trial in sweep.record.trials.values()}
+    evaluated = {(event.trial, event.epoch) for event in _evaluations(sweep)}
+    assert len(best) == 2
+    assert all(point and (point.trial, point.epoch) in evaluated for point in best.values())
+
+
+def _after_the_search(paths: SweepPaths) -> None:
+    """Waits until every trial of HEALTHY has ended."""
+
+    def all_ended() -> bool:
+        events = list(read_ledger(paths.ledger)) if paths.ledger.exists() else []
+        return sum(isinstance(event, TrialEnded) for event in events) == 2
+
+    wait_for(all_ended)
+
+
+def test_failed_evaluation_is_told_and_the_others_go_on(tmp_path: Path, no_ray_left: None) -> None:
+    paths = SweepPaths(tmp_path / "runs" / "damaged")
+    damaged: list[Path] = []
+
+    def damage(driver: psutil.Process) -> None:
+        _after_the_search(paths)
+        damaged.extend(sorted(paths.root.glob(f"snapshots/*/*/{WEIGHTS}"))[:1])
+        damaged[0].write_bytes(b"not weights")
+
+    points = ("--set", "evaluation.points=best")
+    sweep = run_sweep(tmp_path, "damaged", *HEALTHY, *points, while_running=damage)
+    failed = [event for event in _evaluations(sweep) if event.reason]
+    assert [paths.snapshot(event.trial, event.epoch) / WEIGHTS for event in failed] == damaged
+    assert "do not fit" in failed[0].reason
+    assert len(_evaluations(sweep)) > 1
+    assert sweep.returncode == 1
+    assert "1 final evaluations failed" in sweep.stdout
+    run_id = sweep.children[failed[0].trial].info.run_id
+    place = f"evaluations/epoch-{failed[0].epoch:04d}/failure.txt"
+    assert "do not fit" in Path(sweep.client.download_artifacts(run_id, place)).read_text()
+
+
+def test_interrupt_during_the_evaluation_ends_tidily(tmp_path: Path, no_ray_left: None) -> None:
+    paths = SweepPaths(tmp_path / "runs" / "interrupted")
+
+    def interrupt(driver: psutil.Process) -> None:
+        _after_the_search(paths)
+        driver.send_signal(signal.SIGINT)
+
+    sweep = run_sweep(tmp_path, "interrupted", *HEALTHY, *EVALUATED, while_running=interrupt)
+    assert sweep.returncode == 130
+    last = sweep.events[-1]
+    assert isinstance(last, SweepEnded)
+    assert last.status == "interrupted"
+    assert sweep.parent.info.status == "KILLED"
