@@ -36,21 +36,22 @@ from trainables.metrics import (
 )
 from trainables.models import Features
 from trainables.randomness import derive_seed
-from trainables.reports import NUM_RECALLS
+from trainables.reports import (
+    CORRELATION,
+    NUM_RECALLS,
+    RECALL,
+    SPECTRUM,
+    SUMMARY,
+    TRUNCATION,
+    TRUNCATIONS,
+    TSNE,
+)
 from trainables.snapshots import read_snapshot
 from trainables.training import embed
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TRUNCATIONS = (128, 64, 16, 8)
-"""Numbers of components that embeddings are cut down to (paper, Table 3, and 8)."""
-SUMMARY = "summary.json"
-TRUNCATION = "truncation.parquet"
-RECALL = "recall.parquet"
-SPECTRUM = "spectrum.parquet"
-CORRELATION = "correlation.npz"
-TSNE = "tsne.parquet"
 _NUM_TSNE = 5000
 _TSNE_PERPLEXITY = 30
 

@@ -11,6 +11,15 @@ from typing import Any, Literal
 
 Direction = Literal["min", "max"]
 NUM_RECALLS = 20
+TRUNCATIONS = (128, 64, 16, 8)
+"""Numbers of components that a final evaluation cuts embeddings down to (paper, Table 3, and 8)."""
+SUMMARY = "summary.json"
+"""This and the next are the files of a final evaluation."""
+TRUNCATION = "truncation.parquet"
+RECALL = "recall.parquet"
+SPECTRUM = "spectrum.parquet"
+CORRELATION = "correlation.npz"
+TSNE = "tsne.parquet"
 VARIANCE_SHARES: dict[str, float] = {
     "d_eff_90": 0.90,
     "d_eff_95": 0.95,

@@ -1,0 +1,100 @@
+"""Which trials stand for each head kind in the paper's tables, with their numbers.
+
+`dashboards.paper_tables` makes the tables of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from dashboards.sweep_results import (
+    Configuration,
+    SelectedPoint,
+    SweepRun,
+    SweepStore,
+    TrialRun,
+    first_by_head,
+)
+from orchestrator.errors import UserError
+from trainables.reports import TRUNCATION
+
+PAPER_NAMES = {"none": "Baseline", "mlp": "Std. MLP head", "monotonic": "MonoCon"}
+METRICS = ("knn_accuracy", "recall_at_1", "recall_at_5", "d_eff", "reconstruction_error")
+"""What is read of every trial that is shown."""
+SAME_TASK = (
+    "dataset",
+    "data.source",
+    "data.num_classes",
+    "data.num_training_items",
+    "encoder",
+    "encoder_weights",
+)
+"""Settings in which all configurations of a table agree."""
+
+
+class HeadResult(NamedTuple):
+    """What a head kind's columns are made of.
+
+    Attributes:
+        configuration: the one that is shown.
+        points: what stands for each of its trials that was evaluated, one a seed.
+        repeats: evaluated trials that repeat a seed and are left out.
+    """
+
+    configuration: Configuration
+    points: tuple[SelectedPoint, ...]
+    repeats: tuple[TrialRun, ...] = ()
+
+
+def shown_configurations(sweep: SweepRun) -> dict[str, Configuration]:
+    """For each head kind the configuration proposed first, of those on the first evaluated trial's task.
+
+    Raises:
+        UserError: no trial had a final evaluation.
+    """
+    first = next((trial for trial in sweep.trials if trial.is_evaluated), None)
+    if first is None:
+        raise UserError(
+            f"sweep {sweep.name!r} ({sweep.status}) has no trial with a final evaluation; a sweep makes "
+            "them once its trials have ended: let one end with --set evaluation.points=best"
+        )
+    found = first_by_head([trial for trial in sweep.trials if task_of(trial) == task_of(first)])
+    return {head: found[head] for head in PAPER_NAMES if head in found}
+
+
+def task_of(trial: TrialRun) -> tuple[str | None, ...]:
+    """What has to be equal for two trials to stand in one table."""
+    return tuple(trial.params.get(name) for name in SAME_TASK)
+
+
+def settings_of(results: Mapping[str, HeadResult]) -> dict[str, str]:
+    """The settings of the first head; in those of the task all agree."""
+    return next(iter(results.values())).configuration.settings
+
+
+def read_results(store: SweepStore, sweep: SweepRun) -> dict[str, HeadResult]:
+    """The shown configurations with the numbers of their trials.
+
+    Raises:
+        UserError: none of them has any.
+    """
+    results = {}
+    for head, configuration in shown_configurations(sweep).items():
+        points: dict[str, SelectedPoint] = {}
+        repeats = []
+        for trial in configuration.trials:
+            if trial.is_evaluated and trial.seed in points:
+                repeats.append(trial)
+            elif point := store.point(trial, METRICS):
+                table = store.evaluation_table(trial, point.epoch, TRUNCATION)
+                points[trial.seed] = replace(point, truncation=table)
+        results[head] = HeadResult(configuration, tuple(points.values()), tuple(repeats))
+    if not any(result.points for result in results.values()):
+        names = ", ".join(f"{head} {r.configuration.trials[0].name}" for head, r in results.items())
+        raise UserError(
+            f"sweep {sweep.name!r}: no final evaluation of the configurations that were proposed first "
+            f"({names}), which the tables show; run it with --set evaluation.points=best"
+        )
+    return results

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from tracked_sweeps import TEST_METRICS, TRUNCATED, TrackedTrial, make_store, params, track, uri
+
+from dashboards.sweep_results import (
+    SweepStore,
+    TrialMetrics,
+    TrialRun,
+    configurations,
+    first_by_head,
+    select,
+)
+from orchestrator.errors import UserError
+from trainables.evaluation import Truncation
+
+ROOT = Path(__file__).parents[2]
+
+
+def trial(name: str, settings: dict[str, str], evaluated: bool = True) -> TrialRun:
+    return TrialRun(name, f"id-{name}", "completed", settings, evaluated)
+
+
+def metrics(validation: dict[int, float], test: dict[int, float]) -> TrialMetrics:
+    frames = [pd.DataFrame({"knn_accuracy": pd.Series(v, dtype=float)}) for v in (validation, test)]
+    return TrialMetrics(*frames)
+
+
+def chosen(validation: dict[int, float], test: dict[int, float]) -> tuple[int, int | None] | None:
+    point = select(trial("t", params()), metrics(validation, test))
+    return None if point is None else (point.epoch, point.better_epoch)
+
+
+def test_the_epoch_is_the_best_on_validation_whatever_the_test_says() -> None:
+    assert chosen({5: 0.7, 10: 0.9, 15: 0.8}, {5: 0.99, 10: 0.1, 15: 0.5}) == (10, None)
+
+
+def test_of_equal_epochs_the_earlier_is_taken() -> None:
+    assert chosen({15: 0.9, 10: 0.9, 5: 0.1}, {10: 0.5, 15: 0.6}) == (10, None)
+
+
+def test_only_evaluated_epochs_are_selected_and_a_better_one_is_named() -> None:
+    assert chosen({5: 0.7, 10: 0.9, 15: 0.8}, {5: 0.7, 15: 0.6}) == (15, 10)
+
+
+def test_an_equal_epoch_that_was_not_evaluated_is_not_better() -> None:
+    assert chosen({5: 0.9, 10: 0.9}, {10: 0.5}) == (10, None)
+
+
+def test_nothing_is_selected_without_an_evaluation_or_a_validation() -> None:
+    assert chosen({5: 0.7}, {}) is None
+    assert chosen({}, {5: 0.7}) is None
+
+
+def test_a_point_has_the_metrics_of_its_epoch() -> None:
+    point = select(trial("t", params()), metrics({5: 0.7, 10: 0.8}, {5: 0.5, 10: 0.6}))
+    assert point and (point.validation, point.test) == ({"knn_accuracy": 0.8}, {"knn_accuracy": 0.6})
+
+
+def test_a_configuration_is_all_but_seed_and_execution() -> None:
+    a = trial("a", params("mlp", 42))
+    b = trial("b", params("mlp", 43, device="cpu", compile=True, channels_last=False))
+    c = trial("c", params("mlp", 42, head__depth=2))
+    d = trial("d", params("mlp", 42, precision="bf16"))
+    groups = [[t.name for t in configuration.trials] for configuration in configurations([a, c, b, d])]
+    assert groups == [["a", "b"], ["c"], ["d"]]
+
+
+def test_of_each_head_the_configuration_proposed_first_is_taken_evaluated_or_not() -> None:
+    trials = [
+        trial("a", params("mlp"), evaluated=False),
+        trial("b", params("none")),
+        trial("c", params("mlp", temperature=0.2)),
+        trial("d", params("mlp", 43)),
+    ]
+    first = {head: [t.name for t in c.trials] for head, c in first_by_head(trials).items()}
+    assert first == {"mlp": ["a", "d"], "none": ["b"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two sweeps, one of them twice."""
+    folder = tmp_path_factory.mktemp("store")
+    track(folder, "twice", [TrackedTrial(params())])
+    trials = [
+        TrackedTrial(params("mlp"), {5: 0.7, 10: 0.8}, {5: TEST_METRICS, 10: {"knn_accuracy": 0.5}}),
+        TrackedTrial(params("none", 43), test={}, status="running"),
+        TrackedTrial(params(), truncation=None),
+    ]
+    track(folder, "twice", trials, "running")
+    track(folder, 'it\'s "odd"', [])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path) -> SweepStore:
+    return SweepStore(uri(folder))
+
+
+def test_the_newest_sweep_of_a_name_is_read(store: SweepStore) -> None:
+    sweep = store.sweep("twice")
+    assert (sweep.status, sweep.num_of_this_name, len(sweep.trials)) == ("running", 2, 3)
+
+
+def test_trials_are_read_in_the_order_of_proposal(store: SweepStore) -> None:
+    found = [(t.name, t.head, t.seed, t.status, t.is_evaluated) for t in store.sweep("twice").trials]
+    assert found == [
+        ("trial-0000", "mlp", "42", "completed", True),
+        ("trial-0001", "none", "43", "running", False),
+        ("trial-0002", "none", "42", "completed", True),
+    ]
+
+
+def test_metrics_are_read_by_epoch(store: SweepStore) -> None:
+    read = store.metrics(store.sweep("twice").trials[0], ["d_eff"])
+    assert read.validation["knn_accuracy"].to_dict() == {5: 0.7, 10: 0.8}
+    assert read.test["knn_accuracy"].to_dict() == {5: 0.775, 10: 0.5}
+    assert read.test["d_eff"].dropna().to_dict() == {5: 120.0}
+
+
+def test_a_trial_without_evaluation_has_no_point(store: SweepStore) -> None:
+    points = [store.point(t, ["d_eff"]) for t in store.sweep("twice").trials]
+    assert [point and point.epoch for point in points] == [10, None, 5]
+
+
+def test_a_table_of_an_evaluation_is_read_where_it_is(store: SweepStore) -> None:
+    first, _, last = store.sweep("twice").trials
+    read = store.evaluation_table(first, 10, "truncation.parquet")
+    assert read is not None
+    pd.testing.assert_frame_equal(read, TRUNCATED)
+    assert list(read.columns) == list(Truncation._fields)
+    assert store.evaluation_table(first, 10, "other.parquet") is None
+    assert store.evaluation_table(last, 5, "truncation.parquet") is None
+
+
+def test_odd_names_are_found(store: SweepStore) -> None:
+    assert store.sweep('it\'s "odd"').trials == ()
+
+
+def test_an_unknown_sweep_is_answered_with_the_nearest(store: SweepStore) -> None:
+    with pytest.raises(UserError, match=r"has no sweep 'twic'; it has twice, it's"):
+        store.sweep("twic")
+
+
+def test_at_most_five_names_are_listed(tmp_path: Path) -> None:
+    for number in range(7):
+        track(tmp_path, f"sweep-{number}", [])
+    with pytest.raises(UserError) as caught:
+        SweepStore(uri(tmp_path)).sweep("sweep-9")
+    assert str(caught.value).count("sweep-") == 6
+
+
+def test_a_metric_written_twice_counts_once(tmp_path: Path) -> None:
+    track(tmp_path, "again", [TrackedTrial(params())])
+    store = SweepStore(uri(tmp_path))
+    (only,) = store.sweep("again").trials
+    MlflowClient(uri(tmp_path)).log_batch(only.run_id, metrics=[Metric("knn_accuracy", 0.9, 2, 5)])
+    assert store.metrics(only, []).validation["knn_accuracy"].to_dict() == {5: 0.9}
+
+
+def test_files_are_logged_to_the_parent_run(store: SweepStore, folder: Path) -> None:
+    sweep = store.sweep("twice")
+    store.log(sweep, "tables", {"a.md": b"text", "b.csv": b"1"})
+    client = MlflowClient(uri(folder))
+    listed = {item.path for item in client.list_artifacts(sweep.run_id, "tables")}
+    assert listed == {"tables/a.md", "tables/b.csv"}
+    assert Path(client.download_artifacts(sweep.run_id, "tables/a.md")).read_bytes() == b"text"
+
+
+def test_no_database_is_made_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no experiment with a sweep"):
+        SweepStore(uri(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_without_sweeps_says_so(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    with pytest.raises(UserError, match="has no experiment with a sweep"):
+        SweepStore(uri(tmp_path)).sweep("any")
+
+
+def test_a_place_that_is_no_store_is_refused_by_the_options_name() -> None:
+    with pytest.raises(UserError, match=r"^--uri: the folder /none/here does not exist"):
+        SweepStore("sqlite:////none/here/mlflow.db")
+
+
+def test_what_mlflow_cannot_do_is_one_line(store: SweepStore) -> None:
+    gone = TrialRun("t", "no-such-run", "completed", {}, True)
+    with pytest.raises(UserError, match=r"^sqlite:.*no-such-run") as caught:
+        store.evaluation_table(gone, 5, "truncation.parquet")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_importing_the_pages_loads_no_heavy_library() -> None:
+    heavy = ("ray", "torch", "optuna", "mlflow")
+    code = f"import sys, dashboards.tables; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert result.stdout.strip() == "[]"
