@@ -56,10 +56,14 @@ def show(settings: SweepSettings, console: Console) -> None:
     console.print(f"the first {len(shown)} of {settings.search.trials} trials", style="bold")
     console.print(_as_table(shown))
     work = estimate(settings)
-    step_s = max(seconds_per_step(to_trial_config(settings.trial, values)) for _, values in shown)
+    total = f"at most {work.epochs:,} epochs, {work.steps:,} steps, {work.items:,} items"
+    if settings.resources.gpus:
+        console.print(f"{total}; how long they take on a GPU is not estimated", highlight=False)
+        return
+    first = to_trial_config(settings.trial, shown[0][1])
+    step_s = seconds_per_step(first)
     console.print(
-        f"at most {work.epochs:,} epochs, {work.steps:,} steps, {work.items:,} items; "
-        f"the slowest of these takes {step_s * 1000:.3g} ms a step here on one thread, so about "
+        f"{total}; the first trial takes {step_s * 1000:.3g} ms a step here on one thread, so about "
         f"{format_duration(work.steps * step_s)} of training at most, shared by trials that run at once",
         highlight=False,
     )

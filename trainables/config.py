@@ -158,9 +158,8 @@ class TrialConfig(_Settings):
     @model_validator(mode="before")
     @classmethod
     def _put_over_preset(cls, data: Any) -> Any:
-        if isinstance(data, dict) and data.get("preset") in PRESETS:
-            return _merge(PRESETS[data["preset"]], data)
-        return data
+        preset = data.get("preset") if isinstance(data, dict) else None
+        return _merge(PRESETS[preset], data) if isinstance(preset, str) and preset in PRESETS else data
 
     @model_validator(mode="after")
     def _check(self) -> TrialConfig:
@@ -220,6 +219,8 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in over.items():
         inner = merged.get(name)
+        if isinstance(inner, dict) and isinstance(value, BaseModel):
+            value = value.model_dump(exclude_unset=True)  # noqa: PLW2901
         if isinstance(inner, dict) and isinstance(value, dict):
             value = _merge(inner, value)  # noqa: PLW2901
         merged[name] = value

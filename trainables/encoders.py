@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from jaxtyping import Float
@@ -20,6 +19,7 @@ from torchvision.models import ResNet34_Weights, resnet34
 from trainables.config import ENCODER_FACTS, EncoderKind
 
 RESNET8_WIDTH = 32
+_IMAGENET_STEM = (64, 3, 7, 7)
 
 
 class WeightsError(ValueError):
@@ -51,7 +51,7 @@ def load_weights(encoder: nn.Module, kind: EncoderKind, weights: str) -> None:
     # torchvision's classifier is not part of the encoder, its 7x7 stem not the one for 32x32.
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}
     stem = "conv1.weight"
-    if stem in state and stem in own and state[stem].shape != own[stem].shape:
+    if stem in own and stem in state and tuple(state[stem].shape) == _IMAGENET_STEM:
         state[stem] = own[stem]
     try:
         encoder.load_state_dict(state)
@@ -63,8 +63,8 @@ def _imagenet_state(kind: EncoderKind) -> dict[str, Tensor]:
     assert ENCODER_FACTS[kind].has_imagenet_weights
     weights = ResNet34_Weights.IMAGENET1K_V1
     try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
-    except (URLError, OSError, RuntimeError) as error:
+        return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except Exception as error:  # of the network, the disk and pickle: no common base
         raise WeightsError(
             f"encoder_weights: the ImageNet weights of {kind} cannot be had from {weights.url} "
             f"({error}); connect to the network, put the file into {torch.hub.get_dir()}/checkpoints, "
@@ -85,10 +85,14 @@ def _state_of_file(path: Path) -> dict[str, Tensor]:
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
         raise WeightsError(f"encoder_weights: {path} holds no state dict: {error}") from error
     except Exception as error:  # pickle's errors have no common base
+        # Without torch's own text, which advises to load it unsafely.
         raise WeightsError(
-            f"encoder_weights: {path} is not read, since it holds more than tensors: {error}"
+            f"encoder_weights: {path} holds no state dict, or more than tensors, which is not loaded; "
+            "save the encoder's state_dict()"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise WeightsError(f"encoder_weights: {path} holds no state dict")
     return state
 

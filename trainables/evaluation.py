@@ -196,6 +196,7 @@ def tsne_coordinates(vectors: Float[Tensor, "item dim"], components: Spectrum, s
 
 def _write(folder: Path, result: Evaluation, validation_metrics: dict[str, float], epoch: int) -> None:
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    replaced = partial.with_name(f"{partial.name}.replaced")
     partial.mkdir(parents=True)
     try:
         summary = {"epoch": epoch, "test": result.metrics, "validation": validation_metrics}
@@ -204,10 +205,12 @@ def _write(folder: Path, result: Evaluation, validation_metrics: dict[str, float
             table.to_parquet(partial / name, index=False)
         matrices = {name: m.float().cpu().numpy() for name, m in result.correlations.items()}
         np.savez_compressed(partial / CORRELATION, allow_pickle=False, **matrices)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.rename(replaced)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _tables(result: Evaluation, validation_metrics: dict[str, float]) -> dict[str, pd.DataFrame]:

@@ -42,11 +42,12 @@ def deterministic_algorithms(enabled: bool) -> Iterator[None]:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
 class Placed(NamedTuple):
@@ -81,7 +82,9 @@ def place_model(config: TrialConfig, device: torch.device, group: WorkerGroup = 
     shape = HeadConfig(kind="none") if config.head.kind == "none" else config.head
     key = (config.encoder, shape, config.precision, config.channels_last, device)
     if key not in _WARM_MODELS:
-        _WARM_MODELS.clear()  # the graphs of one shape at a time: they hold memory on the device
+        # The graphs of one shape at a time: they hold memory, and torch gives up after a few shapes.
+        _WARM_MODELS.clear()
+        torch.compiler.reset()
         _WARM_MODELS[key] = Placed(model, _compile(model, device))
     warm = _WARM_MODELS[key]
     if warm.model is not model:

@@ -37,5 +37,8 @@ def write_trace(path: Path, queries: Features) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{uuid.uuid4().hex}.npz")
-    np.savez(partial, allow_pickle=False, **matrices)
-    partial.rename(path)
+    try:
+        np.savez(partial, allow_pickle=False, **matrices)
+        partial.rename(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -269,7 +269,7 @@ def test_validation_leaves_the_models_tensors_alone(digits: Dataset) -> None:
 
 
 def test_embedding_in_chunks_equals_embedding_at_once(digits: Dataset) -> None:
-    # 1,197 items: more than one chunk of 1,024.
+    # 1,197 items: many chunks of 64, the last one smaller.
     model = build_model(short_trial()).eval()
     with torch.no_grad():
         expected = model.features(digits.training.items)
