@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from trainables.batches import Batches
+from trainables.batches import Batch, Batches
 from trainables.config import DATASET_FACTS, TrialConfig
 from trainables.distributed import SINGLE, WorkerGroup
 from trainables.execution import (
@@ -29,7 +29,7 @@ from trainables.execution import (
     place_model,
 )
 from trainables.images import Dataset, Subset, load_dataset
-from trainables.losses import supcon_loss
+from trainables.losses import SupConLoss, supcon_loss
 from trainables.metrics import correlation_rms, effective_dimension, evaluate
 from trainables.models import Embedder, Features
 from trainables.reports import METRICS, TRAINING_METRICS, DivergedError, EpochReport
@@ -63,7 +63,9 @@ class Validation:
 Listener = Callable[[Validation], None]
 
 
-class _TrainingEpoch(NamedTuple):
+class TrainingEpoch(NamedTuple):
+    """Means over an epoch's views, and its wall time."""
+
     loss: float
     no_positive_share: float
     time_s: float
@@ -101,7 +103,7 @@ def _warm_up_head(config: TrialConfig, placed: Placed, data: Subset, group: Work
     schedule = CosineAnnealingLR(optimizer, T_max=config.warmup.epochs)
     batches = Batches(config, data, "warm-up", group)
     for epoch in range(1, config.warmup.epochs + 1):
-        epoch_result = _train_epoch(config, placed, optimizer, batches, group)
+        epoch_result = train_epoch(config, placed, optimizer, batches, group)
         _require_finite(epoch_result.loss, epoch, "warm-up")
         schedule.step()
     encoder.requires_grad_(True)
@@ -116,7 +118,7 @@ def _train(
     patience = Patience(config.patience_epochs)
     training: dict[int, dict[str, float]] = {}
     for epoch in range(1, config.epochs + 1):
-        epoch_result = _train_epoch(config, placed, optimizer, batches, group)
+        epoch_result = train_epoch(config, placed, optimizer, batches, group)
         _require_finite(epoch_result.loss, epoch, "main")
         schedule.step()
         training[epoch] = {
@@ -150,27 +152,36 @@ def main_optimizer(config: TrialConfig, model: Embedder) -> AdamW:
     )
 
 
-def _train_epoch(
+def train_epoch(
     config: TrialConfig, placed: Placed, optimizer: AdamW, batches: Batches, group: WorkerGroup
-) -> _TrainingEpoch:
+) -> TrainingEpoch:
     """One pass over the data; the loss is read from the device once, at its end."""
     started = time.perf_counter()
     placed.model.train()
-    parameters = [p for g in optimizer.param_groups for p in g["params"]]
-    totals = torch.zeros(2, device=parameters[0].device)
+    totals: Tensor | float = 0.0
     with deterministic_algorithms(config.deterministic):
         for batch in batches.epoch():
-            torch.compiler.cudagraph_mark_step_begin()
-            embeddings = placed.replica(batch.items)
-            result = supcon_loss(embeddings, batch.labels, config.temperature, group, batch.size)
-            optimizer.zero_grad(set_to_none=True)
-            # Data-parallel training averages the workers' gradients; the loss is their sum.
-            (result.loss * group.size).backward()
-            nn.utils.clip_grad_norm_(parameters, config.optimizer.clip_norm)
-            optimizer.step()
+            result = train_step(config, placed, optimizer, batch, group)
             totals += torch.stack([result.loss.detach(), result.no_positive_share]) * batch.size
+    assert isinstance(totals, Tensor)
     loss, no_positive_share = (group.sum(totals) / batches.num_views).tolist()
-    return _TrainingEpoch(loss, no_positive_share, time.perf_counter() - started)
+    return TrainingEpoch(loss, no_positive_share, time.perf_counter() - started)
+
+
+def train_step(
+    config: TrialConfig, placed: Placed, optimizer: AdamW, batch: Batch, group: WorkerGroup
+) -> SupConLoss:
+    """One optimizer step; nothing in it waits for the device."""
+    torch.compiler.cudagraph_mark_step_begin()
+    embeddings = placed.replica(batch.items)
+    result = supcon_loss(embeddings, batch.labels, config.temperature, group, batch.size)
+    optimizer.zero_grad(set_to_none=True)
+    # Data-parallel training averages the workers' gradients; the loss is their sum.
+    (result.loss * group.size).backward()
+    parameters = [p for g in optimizer.param_groups for p in g["params"]]
+    nn.utils.clip_grad_norm_(parameters, config.optimizer.clip_norm)
+    optimizer.step()
+    return result
 
 
 def _require_finite(loss: float, epoch: int, phase: str) -> None:
@@ -255,7 +266,7 @@ def time_step(config: TrialConfig, num_steps: int = 2, num_items: int = 32) -> f
         optimizer = main_optimizer(config, placed.model)
         batches = Batches(config, Subset(items, labels).to(device), "main", SINGLE)
         times = [
-            _train_epoch(config, placed, optimizer, batches, SINGLE).time_s for _ in range(1 + num_steps)
+            train_epoch(config, placed, optimizer, batches, SINGLE).time_s for _ in range(1 + num_steps)
         ]
     finally:
         torch.set_num_threads(num_threads)

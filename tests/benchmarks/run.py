@@ -9,10 +9,15 @@ import torch
 
 from orchestrator.environment import describe_environment
 from tests.benchmarks import evaluation, sweeps
-from tests.benchmarks.table import show
+from tests.benchmarks.table import Row, show
+from trainables import bench
 
 BENCHMARKS = {
     "evaluation": ("Evaluation of embeddings", evaluation.run),
+    "training": (
+        "Training against a plain port of the published loop",
+        lambda: [Row(*row.in_words()) for row in bench.run(["--device", "cpu"])[1]],
+    ),
     "overhead": ("Overhead of a trial", sweeps.run_overhead),
     "digits": ("The digits sweep", sweeps.run_digits),
 }

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from short_trials import noisy_tiles
 
+from trainables import images
 from trainables.config import DataConfig
 from trainables.images import Dataset, load_dataset
 
@@ -20,3 +22,13 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return load_dataset("digits", DataConfig(), torch.device("cpu"))
+
+
+@pytest.fixture
+def tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dataset]:
+    """Stands in for CIFAR-10 and is learned in a few steps."""
+    dataset = Dataset(noisy_tiles(200, 1), noisy_tiles(60, 2), noisy_tiles(60, 3))
+    images._load.cache_clear()
+    monkeypatch.setitem(images.DATASETS, "cifar10", lambda source: dataset)
+    yield dataset
+    images._load.cache_clear()

@@ -20,7 +20,7 @@ from trainables.images import Dataset, Subset, load_dataset
 from trainables.losses import supcon_loss
 from trainables.models import Embedder, build_model
 from trainables.reports import EpochReport
-from trainables.training import _train_epoch, embed, validate
+from trainables.training import embed, train_epoch, validate
 
 BATCHES = (16, 7, 2)
 """Sizes of the global batches: 7 items are uneven for 2 and for 3 workers, and of 2 items the third
@@ -121,7 +121,7 @@ def _steps_of_an_epoch(data: Subset, group: WorkerGroup) -> dict[str, Tensor]:
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = AdamW(model.parameters(), lr=10.0, eps=1e3, weight_decay=0.0)
     batches = Batches(config, data, "main", group)
-    _train_epoch(config, Placed(model, group.data_parallel(model)), optimizer, batches, group)
+    train_epoch(config, Placed(model, group.data_parallel(model)), optimizer, batches, group)
     return {name: parameter.detach() - before[name] for name, parameter in model.named_parameters()}
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from trainables.config import OptimizerConfig, TrialConfig, WarmupConfig
 from trainables.distributed import SINGLE, WorkerGroup
+from trainables.images import Subset
 from trainables.reports import EpochReport
 from trainables.training import Validation, fit
 
@@ -29,6 +30,20 @@ DIGITS: dict[str, Any] = {
 def digits_trial(**changes: Any) -> TrialConfig:
     """The paper's settings on digits."""
     return TrialConfig(**(DIGITS | changes))
+
+
+def colour_trial(**changes: Any) -> TrialConfig:
+    settings: dict[str, Any] = {
+        "dataset": "cifar10",
+        "encoder": "resnet8",
+        "encoder_weights": "none",
+        "batch_size": 64,
+        "epochs": 2,
+        "validate_every": 1,
+        "warmup": {"epochs": 1},
+        "device": "cpu",
+    }
+    return TrialConfig.model_validate(settings | changes)
 
 
 def short_trial(**changes: Any) -> TrialConfig:
@@ -66,3 +81,16 @@ def without_times(metrics: dict[str, float]) -> dict[str, float]:
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
     return float(torch.linalg.vector_norm(got - expected) / torch.linalg.vector_norm(expected))
+
+
+NUM_CLASSES = 5
+
+
+def noisy_tiles(num: int, seed: int) -> Subset:
+    """32x32 images that show their class's 4x4 tiles under noise."""
+    source = torch.Generator().manual_seed(seed)
+    tiles = torch.rand(NUM_CLASSES, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 255
+    labels = torch.arange(num) % NUM_CLASSES
+    noise = torch.randn(num, 3, 32, 32, generator=source) * 40
+    images = tiles[labels].repeat_interleave(8, dim=2).repeat_interleave(8, dim=3) + noise
+    return Subset(images.clamp(0, 255).to(torch.uint8), labels)

@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 import torch
-from short_trials import fit_reports, fit_states, short_trial, without_times
+from short_trials import colour_trial, fit_reports, fit_states, short_trial, without_times
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from trainables import execution, images, training
+from trainables import execution, training
 from trainables.config import HeadConfig, HeadKind, TrialConfig, WarmupConfig
 from trainables.execution import (
     choose_device,
@@ -16,32 +16,11 @@ from trainables.execution import (
     place_model,
 )
 from trainables.heads import HEADS
-from trainables.images import Dataset, Subset
+from trainables.images import Dataset
 from trainables.models import Embedder, build_model
 from trainables.training import embed
 
 CPU = torch.device("cpu")
-NUM_CLASSES = 5
-
-
-def noisy_tiles(num: int, seed: int) -> Subset:
-    """32x32 images that show their class's 4x4 tiles under noise."""
-    source = torch.Generator().manual_seed(seed)
-    tiles = torch.rand(NUM_CLASSES, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 255
-    labels = torch.arange(num) % NUM_CLASSES
-    noise = torch.randn(num, 3, 32, 32, generator=source) * 40
-    images = tiles[labels].repeat_interleave(8, dim=2).repeat_interleave(8, dim=3) + noise
-    return Subset(images.clamp(0, 255).to(torch.uint8), labels)
-
-
-@pytest.fixture
-def tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dataset]:
-    """Stands in for CIFAR-10 and is learned in a few steps."""
-    dataset = Dataset(noisy_tiles(200, 1), noisy_tiles(60, 2), noisy_tiles(60, 3))
-    images._load.cache_clear()
-    monkeypatch.setitem(images.DATASETS, "cifar10", lambda source: dataset)
-    yield dataset
-    images._load.cache_clear()
 
 
 @pytest.fixture
@@ -73,20 +52,6 @@ def quick_compiler(warm_models: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes back what a deterministic training puts into the environment."""
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-
-
-def colour_trial(**changes: Any) -> TrialConfig:
-    settings: dict[str, Any] = {
-        "dataset": "cifar10",
-        "encoder": "resnet8",
-        "encoder_weights": "none",
-        "batch_size": 64,
-        "epochs": 2,
-        "validate_every": 1,
-        "warmup": {"epochs": 1},
-        "device": "cpu",
-    }
-    return TrialConfig.model_validate(settings | changes)
 
 
 def compiled_trial(**changes: Any) -> TrialConfig:

@@ -1,4 +1,5 @@
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -14,12 +15,17 @@ CIFAR100 = Path(__file__).parents[3] / "shared/data/cifar100"
 
 
 @pytest.fixture(scope="module", params=["digits", "cifar100"])
-def dataset(request: pytest.FixtureRequest) -> tuple[DatasetName, Dataset]:
+def dataset(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[DatasetName, Dataset]]:
     if request.param == "digits":
-        return "digits", load_dataset("digits", DataConfig(), CPU)
+        yield "digits", load_dataset("digits", DataConfig(), CPU)
+        return
     if not CIFAR100.exists():
         pytest.skip("the CIFAR-100 files are not here")
-    return "cifar100", load_dataset("cifar100", DataConfig(source=str(CIFAR100)), CPU)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONOCON_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield "cifar100", load_dataset("cifar100", DataConfig(source=str(CIFAR100)), CPU)
 
 
 def test_every_dataset_is_registered_and_counted() -> None:
@@ -75,3 +81,19 @@ def test_subset_keeps_its_rows_on_another_device() -> None:
     subset = Subset(torch.randn(3, 1, 8, 8), torch.tensor([2, 0, 1])).to(torch.device("meta"))
     assert subset.items.device.type == subset.labels.device.type == "meta"
     assert subset.items.shape == (3, 1, 8, 8) and len(subset) == 3
+
+
+def test_first_classes_and_first_items_are_taken_in_their_order(digits: Dataset) -> None:
+    data = DataConfig(num_classes=3, num_training_items=50)
+    few = load_dataset("digits", data, CPU)
+    wanted = digits.training.labels < 3
+    assert torch.equal(few.training.items, digits.training.items[wanted][:50])
+    assert torch.equal(few.test.labels, digits.test.labels[digits.test.labels < 3])
+    assert set(few.validation.labels.tolist()) == {0, 1, 2}
+
+
+def test_gallery_of_the_test_is_training_and_validation(digits: Dataset) -> None:
+    gallery = digits.test_gallery()
+    assert len(gallery) == 1197 + 300
+    assert torch.equal(gallery.items[:1197], digits.training.items)
+    assert torch.equal(gallery.labels[1197:], digits.validation.labels)
