@@ -55,7 +55,7 @@ class Placed(NamedTuple):
 
     Attributes:
         model: the model itself.
-        replica: the same parameters, compiled and data-parallel where that is wanted.
+        replica: the same parameters, compiled and, in a phase of a group, data-parallel.
     """
 
     model: Embedder
@@ -73,11 +73,8 @@ def place_model(config: TrialConfig, device: torch.device, group: WorkerGroup = 
     graphs stay valid. Only one such training may run in a process at a time.
     """
     model = build_model(config).to(device)
-    if group.size > 1:
-        group.synchronize_batch_norm(model)
-        replica = group.data_parallel(model)
-        return Placed(model, _compile(replica, device) if config.compile else replica)
-    if not config.compile:
+    group.synchronize_batch_norm(model)
+    if group.size > 1 or not config.compile:
         return Placed(model, model)
     shape = HeadConfig(kind="none") if config.head.kind == "none" else config.head
     key = (config.encoder, shape, config.precision, config.channels_last, device)
@@ -91,6 +88,15 @@ def place_model(config: TrialConfig, device: torch.device, group: WorkerGroup = 
         warm.model.load_state_dict(model.state_dict())
         warm.model.requires_grad_(True).zero_grad(set_to_none=True)
     return warm
+
+
+def replicate(config: TrialConfig, placed: Placed, group: WorkerGroup) -> Placed:
+    """The placed model for one phase of a group's training; called once it is set what is trained."""
+    if group.size == 1:
+        return placed
+    replica = group.data_parallel(placed.model)
+    device = next(placed.model.parameters()).device
+    return Placed(placed.model, _compile(replica, device) if config.compile else replica)
 
 
 def _compile(replica: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -27,6 +27,7 @@ from trainables.execution import (
     cudnn_choices,
     deterministic_algorithms,
     place_model,
+    replicate,
 )
 from trainables.images import Dataset, Subset, load_dataset
 from trainables.losses import SupConLoss, supcon_loss
@@ -94,6 +95,7 @@ def _warm_up_head(config: TrialConfig, placed: Placed, data: Subset, group: Work
         return
     encoder, head = placed.model.encoder, placed.model.head
     encoder.requires_grad_(False)
+    placed = replicate(config, placed, group)
     optimizer = AdamW(
         head.parameters(),
         lr=config.warmup.head_lr,
@@ -112,6 +114,7 @@ def _warm_up_head(config: TrialConfig, placed: Placed, data: Subset, group: Work
 def _train(
     config: TrialConfig, placed: Placed, dataset: Dataset, group: WorkerGroup, listener: Listener
 ) -> None:
+    placed = replicate(config, placed, group)
     optimizer = main_optimizer(config, placed.model)
     schedule = CosineAnnealingLR(optimizer, T_max=config.epochs)
     batches = Batches(config, dataset.training, "main", group)
