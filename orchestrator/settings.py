@@ -265,6 +265,10 @@ def _unfit_parameters(settings: SweepSettings) -> _Faults:
         faults.append((("search_space",), "the search space is empty; name at least one parameter"))
     for name, parameter in settings.search_space.items():
         location = ("search_space", name)
+        if name == "preset":
+            text = "a preset does not vary; name it under trial, and vary the settings it stands for"
+            faults.append((location, text))
+            continue
         try:
             default_of(settings.trial, name)
         except KeyError:

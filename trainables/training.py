@@ -162,10 +162,11 @@ def train_epoch(
     started = time.perf_counter()
     placed.model.train()
     totals: Tensor | float = 0.0
-    with deterministic_algorithms(config.deterministic):
-        for batch in batches.epoch():
+    for batch in batches.epoch():
+        # Around the step alone: augmentation counts in integers, which repeat in any order.
+        with deterministic_algorithms(config.deterministic):
             result = train_step(config, placed, optimizer, batch, group)
-            totals += torch.stack([result.loss.detach(), result.no_positive_share]) * batch.size
+        totals += torch.stack([result.loss.detach(), result.no_positive_share]) * batch.size
     assert isinstance(totals, Tensor)
     loss, no_positive_share = (group.sum(totals) / batches.num_views).tolist()
     return TrainingEpoch(loss, no_positive_share, time.perf_counter() - started)

@@ -133,6 +133,10 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
         BASE + "trial:\n  head: {kind: monotone}\n",
         [":5: trial.head.kind", "'monotonic'?"],
     ),
+    "preset that varies": (
+        BASE + "  preset: {choice: [paper_cifar100, paper_cifar10]}\n",
+        [":4: a preset does not vary; name it under trial"],
+    ),
     "unknown sampler": (BASE + "search: {sampler: tpo}\n", [":4: search.sampler is 'tpo'", "'tpe'?"]),
     "no trials": (BASE + "search: {trials: 0}\n", [":4: search.trials", "equal to 1, got 0"]),
     "unknown embeddings": (
