@@ -63,6 +63,12 @@ class SweepStopper(Stopper):
             self._look_for_nodes(now)
         return bool(self.reason)
 
+    def must_end(self) -> bool:
+        """Whether the final evaluation ends too: interrupted, or no node left; it has no budget."""
+        if self.status == "completed" and self._clock() >= self._next_look:
+            self._look_for_nodes(self._clock())
+        return self.status != "completed"
+
     def _look_for_nodes(self, now: float) -> None:
         self._next_look = now + _LOOK_EVERY_S
         if self._has_nodes():

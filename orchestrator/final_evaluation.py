@@ -28,11 +28,13 @@ def evaluate_points(
 ) -> Iterator[PointEvaluated]:
     """Evaluates the snapshots of `keys` and yields each as it is done; ends early once `should_stop`."""
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=1)(_evaluate)
-    waiting = {
-        task.remote(paths.snapshot(*key), paths.evaluation(*key), resources.cpus, resources.gpus): key
-        for key in keys
-    }
-    while waiting:
+    queue = list(reversed(keys))
+    waiting: dict[ray.ObjectRef, Key] = {}
+    while queue or waiting:
+        while queue and len(waiting) < (resources.max_concurrent or len(keys)):
+            key = queue.pop()
+            folders = paths.snapshot(*key), paths.evaluation(*key)
+            waiting[task.remote(*folders, resources.cpus, resources.gpus)] = key
         if should_stop():
             for reference in waiting:
                 ray.cancel(reference, force=True)

@@ -149,7 +149,7 @@ class SweepSettings(_Settings):
         given, trial = self.evaluation, self.resources
         cpus = trial.cpus if given.cpus is None else given.cpus
         gpus = min(trial.gpus, 1) if given.gpus is None else given.gpus
-        return ResourceSettings(workers=0, cpus=cpus, gpus=gpus)
+        return ResourceSettings(workers=0, cpus=cpus, gpus=gpus, max_concurrent=trial.max_concurrent)
 
     def reference(self) -> dict[str, float]:
         """The hypervolume's reference: per objective the YAML's value, else the worst there can be."""

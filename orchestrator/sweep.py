@@ -287,7 +287,7 @@ class _Sweep:
 
         keys = sorted(evaluated_points(self.record, self.settings.evaluation.points))
         resources = self.settings.evaluation_resources
-        for event in evaluate_points(keys, self.paths, resources, lambda: stopper.status != "completed"):
+        for event in evaluate_points(keys, self.paths, resources, stopper.must_end):
             self.emit(event)
 
     def _stop_open_trials(self, reason: str) -> None:

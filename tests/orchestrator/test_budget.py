@@ -126,3 +126,22 @@ def test_the_handlers_are_put_back_after_an_error(error: type[BaseException]) ->
     with pytest.raises(error):
         interrupted_by(error)
     assert handlers() == before
+
+
+def test_the_final_evaluation_goes_on_after_the_budget_and_ends_with_the_nodes() -> None:
+    clock = Clock()
+    stopper = stopper_of(10.0, clock)
+    assert answers(stopper, clock, [1010.0]) == [True]
+    assert not stopper.must_end()
+    lost = stopper_of(None, clock, has_nodes=False)
+    said = []
+    for clock.now in (1020.0, 1035.0, 1041.0):
+        said.append(lost.must_end())
+    assert said == [False, False, True]
+    assert lost.status == "failed"
+
+
+def test_an_interrupt_ends_the_final_evaluation() -> None:
+    stopper = stopper_of()
+    stopper.interrupt("SIGINT")
+    assert stopper.must_end()

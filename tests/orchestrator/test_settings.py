@@ -182,7 +182,7 @@ def test_to_yaml_keeps_the_time_budget_exactly(
 @pytest.mark.parametrize(
     ("resources", "evaluation", "expected"),
     [
-        ({"cpus": 4, "gpus": 0.5}, {}, (4, 0.5)),
+        ({"cpus": 4, "gpus": 0.5, "max_concurrent": 2}, {}, (4, 0.5)),
         ({"workers": 8, "cpus": 4, "gpus": 2}, {}, (4, 1)),
         ({"cpus": 4, "gpus": 1}, {"cpus": 2, "gpus": 0}, (2, 0)),
     ],
@@ -192,3 +192,4 @@ def test_an_evaluation_runs_on_what_a_trial_does_unless_told_otherwise(
 ) -> None:
     given = settings_of(resources=resources, evaluation=evaluation).evaluation_resources
     assert (given.workers, given.cpus, given.gpus) == (0, *expected)
+    assert given.max_concurrent == resources.get("max_concurrent")
