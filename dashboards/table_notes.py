@@ -146,7 +146,10 @@ def paper_notes(
             f"{'; '.join(parts)}."
         )
     else:
-        notes.append("All settings that act on the result are the paper's, as this project reads it.")
+        notes.append(
+            "All settings that act on the result are the paper's, as this project reads it. Whether the "
+            "split is too depends on the order of the source's rows: see the run's tag data."
+        )
     return notes
 
 

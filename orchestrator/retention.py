@@ -11,16 +11,14 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from orchestrator.events import Event, TrialEnded, TrialReported
 from orchestrator.pareto import minimised
 from orchestrator.paths import SweepPaths
 from orchestrator.record import Point, SweepRecord, with_point
+from orchestrator.settings import EmbeddingsOf, EvaluatedPoints
 from trainables.reports import Direction, EpochReport
 
-EmbeddingsOf = Literal["front", "all", "none"]
-EvaluatedPoints = Literal["front", "best", "none"]
 Key = tuple[str, int]
 
 

@@ -31,6 +31,8 @@ from trainables.config import TrialConfig
 from trainables.reports import METRICS, Direction
 
 SamplerKind = Literal["tpe", "nsga2", "random"]
+EmbeddingsOf = Literal["front", "all", "none"]
+EvaluatedPoints = Literal["front", "best", "none"]
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*")
 _METRICS_IN_SHORT = [n for n in METRICS if not n.startswith("recall")] + ["recall_at_1 .. recall_at_20"]
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -98,7 +100,7 @@ class EvaluationSettings(_Settings):
         gpus: GPUs an evaluation; as a trial's, at most one, where left out.
     """
 
-    points: Literal["front", "best", "none"] = "front"
+    points: EvaluatedPoints = "front"
     cpus: int | None = Field(default=None, ge=1)
     gpus: float | None = Field(default=None, ge=0, le=1)
 
@@ -114,7 +116,7 @@ class TrackingSettings(_Settings):
 
     uri: str = "sqlite:///mlflow.db"
     experiment: Name | None = None
-    embeddings: Literal["front", "all", "none"] = "front"
+    embeddings: EmbeddingsOf = "front"
 
 
 def parse_storage(value: Any) -> str:

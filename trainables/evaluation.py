@@ -7,8 +7,6 @@ The gallery of the test queries is the whole training set, validation images inc
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +46,7 @@ from trainables.reports import (
 )
 from trainables.snapshots import read_snapshot
 from trainables.training import embed
+from trainables.whole_folder import whole_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +126,7 @@ def evaluate_features(
 ) -> Evaluation:
     """Evaluates a model's outputs for the three parts of its dataset."""
     gallery = torch.cat([training.embedding, validation.embedding])
-    labels = dataset.test_gallery().labels
+    labels = torch.cat([dataset.training.labels, dataset.validation.labels])
     metrics = evaluate(gallery, labels, test.embedding, dataset.test.labels)
     metrics["correlation_rms"] = correlation_rms(test.embedding)
     stages = {"encoder": "encoded", "unnormalized": "projected", "embedding": "embedding"}
@@ -162,11 +161,9 @@ def truncations(
         unit_items = torch.nn.functional.normalize(items, dim=1)
         cosine = top_product_labels(questions, unit_items, gallery_labels)
         dot = top_product_labels(questions, items, gallery_labels)
-        by = {
-            f"recall_{name}_at_{rank}": recalls(neighbours, query_labels)[f"recall_at_{rank}"]
-            for name, neighbours in (("dot", dot), ("cosine", cosine), ("euclidean", euclidean))
-            for rank in (1, 5)
-        }
+        ranked = {"dot": dot, "cosine": cosine, "euclidean": euclidean}
+        found = {name: recalls(neighbours, query_labels) for name, neighbours in ranked.items()}
+        by = {f"recall_{n}_at_{k}": found[n][f"recall_at_{k}"] for n in found for k in (1, 5)}
         results.append(
             Truncation(
                 components=k,
@@ -195,22 +192,13 @@ def tsne_coordinates(vectors: Float[Tensor, "item dim"], components: Spectrum, s
 
 
 def _write(folder: Path, result: Evaluation, validation_metrics: dict[str, float], epoch: int) -> None:
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    replaced = partial.with_name(f"{partial.name}.replaced")
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as partial:
         summary = {"epoch": epoch, "test": result.metrics, "validation": validation_metrics}
         (partial / SUMMARY).write_text(json.dumps(summary, indent=2))
         for name, table in _tables(result, validation_metrics).items():
             table.to_parquet(partial / name, index=False)
         matrices = {name: m.float().cpu().numpy() for name, m in result.correlations.items()}
         np.savez_compressed(partial / CORRELATION, allow_pickle=False, **matrices)
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _tables(result: Evaluation, validation_metrics: dict[str, float]) -> dict[str, pd.DataFrame]:

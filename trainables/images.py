@@ -14,11 +14,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from trainables.config import DATASET_FACTS, DataConfig, DatasetName
-from trainables.image_cache import open_images
+from trainables.image_cache import SPLIT_SEED, open_images
 
-SPLIT_SEED = 42
 DIGITS_NUM_VALIDATION = 300
-CIFAR_NUM_TRAINING = 45_000
 
 
 @dataclass(frozen=True)
@@ -89,10 +87,11 @@ def _load(
 def _cifar(name: Literal["cifar10", "cifar100"], source: str | None) -> Dataset:
     """CIFAR at 32x32, uint8: 45,000 training, 5,000 validation and 10,000 test images."""
     images = open_images(name, source)
+    num_training = DATASET_FACTS[name].num_training_items
     all_training = Subset(images.train_images, images.train_labels)
     return Dataset(
-        training=all_training.rows(0, CIFAR_NUM_TRAINING),
-        validation=all_training.rows(CIFAR_NUM_TRAINING),
+        training=all_training.rows(0, num_training),
+        validation=all_training.rows(num_training),
         test=Subset(images.test_images, images.test_labels),
     )
 

@@ -8,8 +8,6 @@ Weights are tensors only: nothing is ever unpickled.
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from trainables.metrics import Spectrum, reconstruction_errors, spectrum
 from trainables.models import Embedder, build_model
 from trainables.reports import EpochReport
 from trainables.training import Validation, embed
+from trainables.whole_folder import whole_folder
 
 MANIFEST = "snapshot.json"
 WEIGHTS = "weights.safetensors"
@@ -49,10 +48,7 @@ def write_snapshot(
     folder: Path, config: TrialConfig, validation: Validation, with_embeddings: bool
 ) -> None:
     """Writes the model of `validation` to `folder`, whole or not at all; replaces what was there."""
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    replaced = partial.with_name(f"{partial.name}.replaced")
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as partial:
         weights = {
             name: t.detach().cpu().contiguous() for name, t in validation.model.state_dict().items()
         }
@@ -62,12 +58,6 @@ def write_snapshot(
             (partial / EMBEDDINGS).write_bytes(save(compact_embeddings(validation)))
         manifest = {"config": config.model_dump(), "report": validation.report.to_dict()}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2))
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def read_snapshot(folder: str | Path) -> Snapshot:
