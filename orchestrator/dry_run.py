@@ -9,12 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.proposals import Proposals
-from orchestrator.search_space import Value, default_of, to_trial_config
+from orchestrator.search_space import Value, combinations, default_of, to_trial_config
 from orchestrator.settings import SweepSettings, to_yaml
 from orchestrator.terminal import format_duration
-from trainables.config import TrialConfig
+from trainables.config import CROSS_CHECKED, TrialConfig
 
 NUM_SHOWN = 5
+_AMOUNTS = CROSS_CHECKED | {"num_views"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Work:
     Attributes:
         epochs: over all trials, warm-up included.
         steps: optimizer steps.
-        items: items that pass forward and backward.
+        items: views of items that pass forward and backward.
     """
 
     epochs: int
@@ -34,11 +35,14 @@ class Work:
 
 def estimate(settings: SweepSettings) -> Work:
     """The work if no trial stops early and each draws the longest training there is."""
-    num_items = settings.trial.num_training_items
+    names = [name for name in settings.search_space if name in _AMOUNTS]
+    configs = [to_trial_config(settings.trial, v) for v in combinations(settings.search_space, names)]
+    num_items = max(config.num_training_items for config in configs)
+    num_views = max(config.num_views for config in configs)
     epochs_a_trial = max(_extremes(settings, "epochs")) + max(_extremes(settings, "warmup.epochs"))
     epochs = settings.search.trials * int(epochs_a_trial)
     steps_an_epoch = -(-num_items // int(min(_extremes(settings, "batch_size"))))
-    return Work(epochs, epochs * steps_an_epoch, epochs * num_items)
+    return Work(epochs, epochs * steps_an_epoch, epochs * num_items * num_views)
 
 
 def _extremes(settings: SweepSettings, name: str) -> list[float]:
@@ -85,4 +89,4 @@ def seconds_per_step(config: TrialConfig) -> float:
     """Wall time of one training step of `config` on one thread of this machine, measured."""
     from trainables.training import time_step
 
-    return time_step(config)
+    return time_step(config.model_copy(update={"device": "cpu"}))

@@ -50,7 +50,18 @@ class SweepPaths:
         return self.root / "traces" / trial
 
     def evaluation(self, trial: str, epoch: int) -> Path:
-        return self.root / "evaluations" / trial / f"epoch-{epoch:04d}"
+        return self.evaluations(trial) / f"epoch-{epoch:04d}"
+
+    def evaluations(self, trial: str) -> Path:
+        return self.root / "evaluations" / trial
+
+    def written_for(self, trial: str) -> tuple[Path, ...]:
+        """The folders that workers write a trial's results to."""
+        return self.snapshots(trial), self.traces(trial), self.evaluations(trial)
+
+    def stored_traces(self, trial: str) -> list[Path]:
+        """The traces of a trial on disk, in order of epoch."""
+        return sorted(self.traces(trial).glob("epoch-*.npz"))
 
     def stored_snapshots(self, trial: str) -> set[tuple[str, int]]:
         """The (trial, epoch) of every snapshot of a trial on disk."""

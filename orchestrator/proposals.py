@@ -17,8 +17,8 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from orchestrator.search_space import Parameter, Value, is_active, order
-from orchestrator.settings import SamplerKind, SweepSettings, complete_first_trial
+from orchestrator.search_space import Parameter, Value, complete, is_active, order
+from orchestrator.settings import SamplerKind, SweepSettings
 from trainables.reports import Direction
 
 SAMPLERS: dict[SamplerKind, Callable[[int], BaseSampler]] = {
@@ -54,7 +54,7 @@ class Proposals:
             directions=[DIRECTIONS[direction] for direction in settings.objectives.values()],
         )
         for given in settings.first_trials:
-            self.study.enqueue_trial(complete_first_trial(settings, given))
+            self.study.enqueue_trial(complete(settings.search_space, settings.trial, given))
 
     def ask(self) -> tuple[int, dict[str, Value]]:
         """The next trial's number and the values of the parameters that exist in it."""

@@ -47,7 +47,13 @@ class Point:
 
 @dataclass
 class Trial:
-    """A trial's story so far; `front` holds its own non-dominated points, in order of epoch."""
+    """A trial's story so far.
+
+    Attributes:
+        front: its own non-dominated points, in order of epoch.
+        best: its first point with the best value of the first objective, as the paper selects its
+            epoch; None before its first finite report.
+    """
 
     name: str
     number: int
@@ -61,6 +67,7 @@ class Trial:
     training_time_s: float = 0.0
     points: list[Point] = field(default_factory=list)
     front: list[Point] = field(default_factory=list)
+    best: Point | None = None
 
     @property
     def is_ended(self) -> bool:
@@ -121,6 +128,8 @@ class SweepRecord:
             return
         point = Point(trial.name, report.epoch, report.metrics, values)
         trial.points.append(point)
+        if trial.best is None or values[0] < trial.best.values[0]:
+            trial.best = point
         trial.front = with_point(trial.front, point)
         self.front = with_point(self.front, point)
 
@@ -136,10 +145,6 @@ class SweepRecord:
         """
         volumes = [hypervolume([point.values], self._reference) for point in trial.front]
         return trial.front[int(np.argmax(volumes))] if volumes else None
-
-    def best_point(self, trial: Trial) -> Point | None:
-        """The trial's point that is best in the first objective, as the paper selects its epoch."""
-        return min(trial.front, key=lambda point: point.values, default=None)
 
     def count(self, *statuses: str) -> int:
         """Number of trials in one of these states."""

@@ -11,6 +11,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.events import Event, TrialEnded, TrialReported
 from orchestrator.pareto import minimised
@@ -41,8 +42,7 @@ def evaluated_points(record: SweepRecord, of: EvaluatedPoints) -> set[Key]:
         return set()
     points = list(record.front)
     if of == "best":
-        best = (record.best_point(trial) for trial in record.trials.values())
-        points += [point for point in best if point]
+        points += [trial.best for trial in record.trials.values() if trial.best]
     return {(point.trial, point.epoch) for point in points}
 
 
@@ -113,11 +113,8 @@ class Retention:
         for trial in record.trials:
             for key in self._paths.stored_snapshots(trial) - wanted:
                 shutil.rmtree(self._paths.snapshot(*key), ignore_errors=True)
-            folder = self._paths.snapshots(trial)
-            for partial in folder.glob(".*"):
-                shutil.rmtree(partial, ignore_errors=True)
-            with contextlib.suppress(OSError):  # not there, or not empty
-                folder.rmdir()
+            for folder in self._paths.written_for(trial):
+                _remove_leftovers(folder)
 
     def _remove_unwanted_traces(self, record: SweepRecord) -> None:
         """Traces stay with trials that have a snapshot; a trial that ended does not get one later."""
@@ -125,3 +122,14 @@ class Retention:
         for trial in record.trials.values():
             if trial.is_ended and trial.name not in wanted:
                 shutil.rmtree(self._paths.traces(trial.name), ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what writers that were killed left half-written, and the folder where it is empty."""
+    for partial in folder.glob(".*"):
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or not empty
+        folder.rmdir()

@@ -6,7 +6,7 @@ Used by `orchestrator.settings` to read the YAML and by `orchestrator.proposals`
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -148,6 +148,45 @@ def order(space: Mapping[str, Parameter]) -> list[str]:
 def is_active(parameter: Parameter, values: Mapping[str, Value]) -> bool:
     """Whether a parameter exists, given the values of those before it."""
     return all(name in values and values[name] in allowed for name, allowed in parameter.when.items())
+
+
+def complete(
+    space: Mapping[str, Parameter], base: TrialConfig, given: Mapping[str, Value]
+) -> dict[str, Value]:
+    """`given` with a value for every parameter that exists beside it; what it leaves out is `base`'s."""
+    values: dict[str, Value] = {}
+    for name in order(space):
+        if is_active(space[name], values):
+            values[name] = given.get(name, default_of(base, name))
+    return values
+
+
+def combinations(space: Mapping[str, Parameter], names: Iterable[str]) -> Iterator[dict[str, Value]]:
+    """Every combination of the extremes of some parameters and of those that their `when`s name."""
+    needed = set(names)
+    pending = list(needed)
+    while pending:
+        parents = space[pending.pop()].when.keys() - needed
+        needed |= parents
+        pending += parents
+    tested: dict[str, list[Value]] = {name: [] for name in needed}
+    for name in needed:
+        for parent, allowed in space[name].when.items():
+            tested[parent] += allowed
+    ordered = [name for name in order(space) if name in needed]
+
+    def extend(values: dict[str, Value], index: int) -> Iterator[dict[str, Value]]:
+        if index == len(ordered):
+            yield values
+            return
+        name = ordered[index]
+        if not is_active(space[name], values):
+            yield from extend(values, index + 1)
+            return
+        for value in dict.fromkeys([*space[name].extremes(), *tested[name]]):
+            yield from extend({**values, name: value}, index + 1)
+
+    return extend({}, 0)
 
 
 def check(space: Mapping[str, Parameter]) -> list[Fault]:

@@ -4,10 +4,9 @@ with its line before anything starts. Imports neither torch nor ray, so the answ
 
 from __future__ import annotations
 
-import difflib
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,16 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ruamel.yaml import YAML
 
 from orchestrator.errors import UserError
-from orchestrator.search_space import (
-    Parameter,
-    Value,
-    check,
-    default_of,
-    is_active,
-    order,
-    setting_names,
-    to_trial_config,
-)
+from orchestrator.search_space import Parameter, Value, setting_names
+from orchestrator.settings_faults import inconsistencies
+from orchestrator.settings_sentences import sentence
 from orchestrator.yaml_source import Location, YamlSource, plain, read_yaml
 from trainables.config import TrialConfig
 from trainables.reports import METRICS, Direction
@@ -34,7 +26,6 @@ SamplerKind = Literal["tpe", "nsga2", "random"]
 EmbeddingsOf = Literal["front", "all", "none"]
 EvaluatedPoints = Literal["front", "best", "none"]
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*")
-_METRICS_IN_SHORT = [n for n in METRICS if not n.startswith("recall")] + ["recall_at_1 .. recall_at_20"]
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -179,7 +170,7 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> SweepSettings:
         settings = SweepSettings.model_validate(data)
     except ValidationError as error:
         raise UserError("\n".join(_explain(source, error))) from None
-    if faults := _inconsistencies(settings):
+    if faults := inconsistencies(settings):
         raise UserError("\n".join(f"{source.where(place)}: {text}" for place, text in faults))
     return settings
 
@@ -201,35 +192,9 @@ def _explain(source: YamlSource, error: ValidationError) -> list[str]:
     for item in error.errors():
         location = [part for part in item["loc"] if part != "[key]"]
         dotted = ".".join(map(str, location))
-        lines.append(f"{source.where(location)}: {_sentence(item, location, dotted)}")
+        known = _known_keys(location[:-1]) if item["type"] == "extra_forbidden" else ()
+        lines.append(f"{source.where(location)}: {sentence(item, location, dotted, known)}")
     return list(dict.fromkeys(lines))
-
-
-def _sentence(item: Mapping[str, Any], location: Sequence[int | str], dotted: str) -> str:
-    message = str(item["msg"]).removeprefix("Value error, ")
-    got = item.get("input")
-    if item["type"] == "extra_forbidden":
-        return f"unknown key {dotted!r}{_nearest(str(location[-1]), _known_keys(location[:-1]))}"
-    if item["type"] == "missing":
-        return f"{dotted!r} is missing; add it"
-    if item["type"] == "literal_error":
-        expected = re.findall(r"'([^']*)'", str(item["ctx"]["expected"]))
-        return (
-            f"{dotted} is {got!r}, which is none of {', '.join(expected)}{_nearest(str(got), expected)}"
-        )
-    if item["type"] == "value_error":
-        return f"{dotted}: {message}"
-    if item["type"] in ("model_type", "dict_type"):
-        return f"{dotted} is a group of settings, written as a mapping; got {got!r}"
-    message = message[:1].lower() + message[1:]
-    return f"{dotted}: {message}, got {got!r}"
-
-
-def _nearest(word: str, known: Iterable[str], in_short: Iterable[str] | None = None) -> str:
-    known = list(known)
-    if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
-        return f"; did you mean {close[0]!r}?"
-    return f"; known are {', '.join(in_short or known)}" if known else ""
 
 
 def _known_keys(location: Location) -> list[str]:
@@ -242,118 +207,6 @@ def _known_keys(location: Location) -> list[str]:
         else:
             model = model.model_fields[str(part)].annotation
     return list(model.model_fields) if model is not dict else setting_names()
-
-
-_Faults = list[tuple[Location, str]]
-
-
-def _inconsistencies(settings: SweepSettings) -> _Faults:
-    """What is wrong between parts that are each well-formed."""
-    faults = _unfit_parameters(settings)
-    if not faults:
-        faults += [
-            (("search_space", *fault.location), fault.message) for fault in check(settings.search_space)
-        ]
-    faults += _unfit_objectives(settings)
-    faults += _unfit_resources(settings)
-    if not faults:
-        faults += _unfit_first_trials(settings)
-    return faults
-
-
-def _unfit_parameters(settings: SweepSettings) -> _Faults:
-    faults: _Faults = []
-    if not settings.search_space:
-        faults.append((("search_space",), "the search space is empty; name at least one parameter"))
-    for name, parameter in settings.search_space.items():
-        location = ("search_space", name)
-        if name == "preset":
-            text = "a preset does not vary; name it under trial, and vary the settings it stands for"
-            faults.append((location, text))
-            continue
-        try:
-            default_of(settings.trial, name)
-        except KeyError:
-            text = f"{name!r} is not a setting of a trial{_nearest(name, setting_names())}"
-            faults.append((location, text))
-            continue
-        for value in parameter.extremes():
-            try:
-                to_trial_config(settings.trial, {name: value})
-            except ValidationError as error:
-                sentence = _sentence(error.errors()[0], name.split("."), name)
-                faults.append(((*location, parameter.kind), sentence))
-    return faults
-
-
-def _unfit_objectives(settings: SweepSettings) -> _Faults:
-    faults: _Faults = []
-    if len(settings.objectives) < 1:
-        faults.append((("objectives",), "name at least one objective, such as knn_accuracy: max"))
-    for name, direction in settings.objectives.items():
-        if name not in METRICS:
-            text = f"no metric is called {name!r}{_nearest(name, METRICS, _METRICS_IN_SHORT)}"
-            faults.append((("objectives", name), text))
-        elif METRICS[name].worst is None and name not in settings.reference_point:
-            text = f"{name} has no worst value of its own; give one under reference_point"
-            faults.append((("objectives", name), text))
-        elif METRICS[name].direction != direction and name not in settings.reference_point:
-            text = (
-                f"{name} is better the {'larger' if direction == 'min' else 'smaller'} it is, got "
-                f"{direction}; if you mean it, give its worst value under reference_point"
-            )
-            faults.append((("objectives", name), text))
-    for name in settings.reference_point:
-        if name not in settings.objectives:
-            text = f"{name!r} is not an objective{_nearest(name, settings.objectives)}"
-            faults.append((("reference_point", name), text))
-    return faults
-
-
-def _unfit_resources(settings: SweepSettings) -> _Faults:
-    resources, device = settings.resources, settings.trial.device
-    if device == "cuda" and not resources.gpus:
-        text = "device is cuda, but resources.gpus is 0; ask for a GPU, or set device to auto"
-        return [(("trial", "device"), text)]
-    if device == "cpu" and resources.gpus:
-        text = "device is cpu, but resources.gpus asks for a GPU; set gpus to 0, or device to auto"
-        return [(("trial", "device"), text)]
-    if resources.gpus > 1 and resources.workers == 0:
-        text = "one process trains on one GPU; set resources.workers to the number of GPUs and gpus to 1"
-        return [(("resources", "gpus"), text)]
-    if resources.workers and not float(resources.gpus).is_integer():
-        text = "a worker group needs whole GPUs; set gpus to a whole number or workers to 0"
-        return [(("resources", "gpus"), text)]
-    return []
-
-
-def _unfit_first_trials(settings: SweepSettings) -> _Faults:
-    faults: _Faults = []
-    for index, given in enumerate(settings.first_trials):
-        location = ("first_trials", index)
-        for name in given:
-            if name not in settings.search_space:
-                text = f"{name!r} is not in search_space{_nearest(name, settings.search_space)}"
-                faults.append(((*location, name), text))
-        values = complete_first_trial(settings, given)
-        for name, value in values.items():
-            if not settings.search_space[name].contains(value):
-                origin = "" if name in given else " (the value under trial)"
-                text = f"{name} is {value!r}{origin}, outside its search space; give one inside it"
-                faults.append(((*location, name), text))
-        for name in given.keys() & settings.search_space.keys() - values.keys():
-            text = f"{name} does not exist where {settings.search_space[name].when} does not hold"
-            faults.append(((*location, name), text))
-    return faults
-
-
-def complete_first_trial(settings: SweepSettings, given: Mapping[str, Value]) -> dict[str, Value]:
-    """A first trial's value for every parameter that exists in it; what it leaves out is `trial`'s."""
-    values: dict[str, Value] = {}
-    for name in order(settings.search_space):
-        if is_active(settings.search_space[name], values):
-            values[name] = given.get(name, default_of(settings.trial, name))
-    return values
 
 
 def to_yaml(settings: SweepSettings) -> str:

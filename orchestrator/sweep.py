@@ -26,6 +26,7 @@ from orchestrator.environment import describe_environment
 from orchestrator.errors import UserError
 from orchestrator.events import Event, SweepEnded, SweepStarted, SweepStatus, TrialEnded
 from orchestrator.ledger import Ledger
+from orchestrator.local_files import with_absolute_paths
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.settings import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from ray import tune
 
     from orchestrator.budget import SweepStopper
+    from orchestrator.preparation import DataFacts
     from orchestrator.tracking import Tracker
 
 EXIT_CODES: dict[SweepStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         settings = load_settings(options.file, _overrides(options))
+        settings = with_absolute_paths(settings, must_exist=options.address is None)
         check_tracking(settings.tracking.uri)
         name = options.name or time.strftime(f"{settings.name}-%Y%m%d-%H%M%S")
         paths = SweepPaths.of(settings.storage, name)
@@ -169,8 +172,9 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
         require_fit(settings.resources, nodes)
         if settings.evaluation.points != "none":
             require_fit(settings.evaluation_resources, nodes, "evaluation", "a final evaluation")
-        if data := prepare(settings):
-            console.print(data, highlight=False, markup=False)
+        data = prepare(settings)
+        for facts in data:
+            console.print(facts.sentence(), highlight=False, markup=False)
         # Ray has put handlers of its own in place.
         with tidy_interrupts(stopper), _Sweep(settings, name, paths, record, console, data) as sweep:
             stopper.start()
@@ -193,7 +197,7 @@ class _Sweep:
         paths: SweepPaths,
         record: SweepRecord,
         console: Console,
-        data: str,
+        data: Sequence[DataFacts],
     ) -> None:
         from dashboards.pareto_front import render
         from orchestrator.proposals import Proposals
@@ -206,7 +210,9 @@ class _Sweep:
         self.console = console
         environment = describe_environment()
         if data:
-            environment["data"] = data
+            environment["data"] = "; ".join(facts.sentence() for facts in data)
+            is_original = all(facts.is_original_order for facts in data)
+            environment["data_order"] = "original" if is_original else "of the source"
         _make_folder(settings, paths)
         _log_to(paths.log)
         try:

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.events import Event, SweepEnded, TrialEnded
+from orchestrator.events import Event, PointEvaluated, SweepEnded, TrialEnded
 from orchestrator.record import Point, SweepRecord
 
 _MAX_ROWS = 12
@@ -56,6 +56,8 @@ class Progress:
                 self._console.print(Text(f"{event.trial} failed: {event.reason}", style="red"))
             elif not self._console.is_terminal:
                 self._console.print(Text(self._trial_line(record, event)))
+        elif isinstance(event, PointEvaluated) and not self._console.is_terminal:
+            self._console.print(Text(evaluation_line(event, record)))
 
     def _trial_line(self, record: SweepRecord, event: TrialEnded) -> str:
         trial = record.trials[event.trial]
@@ -79,6 +81,17 @@ class Progress:
         )
 
 
+def evaluation_line(event: PointEvaluated, record: SweepRecord) -> str:
+    """One line: how many points are evaluated, and the last one's test values."""
+    values = ", ".join(
+        f"{name} {_format(value)}"
+        for name, value in event.metrics.items()
+        if name.removeprefix("test_") in record.objectives
+    )
+    done = f"[{len(record.evaluations)} evaluated] {event.trial} epoch {event.epoch}"
+    return f"{done}: {values or f'failed: {event.reason}'}"
+
+
 def progress_line(
     record: SweepRecord, sweep: str, num_trials: int, time_budget_s: float | None, now: float
 ) -> str:
@@ -91,6 +104,9 @@ def progress_line(
     ]
     if record.started is not None:
         parts.append(f"{format_duration(now - record.started)} gone")
+        if record.evaluations or record.count("completed", "stopped", "failed") == num_trials:
+            parts.append(f"{len(record.evaluations)} points evaluated on the test set")
+            return ", ".join(parts)
         left = time_left(record, num_trials, time_budget_s, now)
         parts.append(f"about {format_duration(left)} left" if left is not None else "time left unknown")
     return ", ".join(parts)

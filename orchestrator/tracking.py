@@ -6,6 +6,7 @@ seen, never the sweep. What the server refuses for good is logged and left out.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -55,6 +56,7 @@ EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Marks the experiment as model training. MLflow 3.17's pages follow the reader's last choice of mode
 or `workflowType` in the address rather than this tag, so `Tracker.url` gives both."""
 FRONT_PAGE = "pareto_front.html"
+_TRACES = "traces"
 _RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "interrupted": "KILLED"}
 _REFUSED_FOR_GOOD = {
     "BAD_REQUEST",
@@ -99,6 +101,7 @@ class Tracker:
         self._latest: FrontTable | None = None
         self._latest_lock = threading.Lock()
         self._published: set[Key] = set()
+        self._traced: set[str] = set()
         self._marks: dict[str, str] = {}
         self._refreshed = 0.0
         self._operations = _OperationQueue()
@@ -120,7 +123,8 @@ class Tracker:
                 self._operations.put(lambda: self._log_evaluation(event))
             case SweepEnded():
                 self._refresh(record)
-                self._operations.put(lambda: self._close_parent(event))
+                num_failed = str(record.num_failed_evaluations)
+                self._operations.put(lambda: self._close_parent(event, num_failed))
             case _:
                 pass
 
@@ -171,7 +175,8 @@ class Tracker:
         self._client.log_batch(run_id, params=params)
         self._client.log_text(run_id, self._paths.settings.read_text(), "sweep.yaml")
 
-    def _close_parent(self, event: SweepEnded) -> None:
+    def _close_parent(self, event: SweepEnded, num_failed_evaluations: str) -> None:
+        self._client.set_tag(self.run_id, "failed_evaluations", num_failed_evaluations)
         self._client.set_tag(self.run_id, "status", event.status)
         self._client.set_tag(self.run_id, "reason", event.reason)
         self._client.set_terminated(self.run_id, _RUN_STATUS[event.status], end_time=_ms(event.time))
@@ -242,9 +247,6 @@ class Tracker:
         metrics = [Metric(name, value, at, event.epoch) for name, value in event.metrics.items()]
         self._client.log_batch(run_id, metrics=metrics)
         self._client.log_artifacts(run_id, str(self._paths.evaluation(event.trial, event.epoch)), place)
-        traces = self._paths.traces(event.trial)
-        if traces.exists():
-            self._client.log_artifacts(run_id, str(traces), "traces")
 
     def _publish_snapshots(self, record: SweepRecord) -> None:
         """Uploads what ended trials have on the front, removes what has left it."""
@@ -256,8 +258,21 @@ class Tracker:
         for key in sorted(wanted - self._published):
             self._operations.put(lambda key=key: self._upload_snapshot(*key))
         for key in sorted(self._published - wanted):
-            self._operations.put(lambda key=key: self._remove_snapshot(*key))
+            place = _snapshot_artifact(key[1])
+            self._operations.put(lambda key=key, at=place: self._remove_artifacts(key[0], at))
         self._published = wanted
+        traced = {trial for trial, _ in wanted}
+        for trial in sorted(traced - self._traced):
+            self._operations.put(lambda trial=trial: self._upload_traces(trial))
+        for trial in sorted(self._traced - traced):
+            self._operations.put(lambda trial=trial: self._remove_artifacts(trial, _TRACES))
+        self._traced = traced
+
+    def _upload_traces(self, trial: str) -> None:
+        for path in self._paths.stored_traces(trial):
+            # Where it is gone, its trial left the front; what was uploaded is removed after this.
+            with contextlib.suppress(FileNotFoundError):
+                self._client.log_artifact(self._run_ids[trial], str(path), _TRACES)
 
     def _upload_snapshot(self, trial: str, epoch: int) -> None:
         folder = self._paths.snapshot(trial, epoch)
@@ -272,11 +287,11 @@ class Tracker:
             # It left the front while it waited here; its removal is queued behind this.
             logger.info("snapshot of %s epoch %d left the front before its upload", trial, epoch)
 
-    def _remove_snapshot(self, trial: str, epoch: int) -> None:
+    def _remove_artifacts(self, trial: str, place: str) -> None:
         artifact_uri = self._client.get_run(self._run_ids[trial]).info.artifact_uri
         assert artifact_uri is not None
         repository = get_artifact_repository(artifact_uri, tracking_uri=self._settings.tracking.uri)
-        repository.delete_artifacts(_snapshot_artifact(epoch))
+        repository.delete_artifacts(place)
 
     def _refresh_if_due(self, record: SweepRecord) -> None:
         if time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
@@ -437,8 +452,7 @@ def artifact_location(uri: str, experiment: str) -> str | None:
 def _environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
     facts = dict(environment)
     tags = {MLFLOW_GIT_COMMIT: facts.pop("git_commit")} if "git_commit" in facts else {}
-    if "data" in facts:
-        tags["data"] = facts.pop("data")
+    tags |= {name: facts.pop(name) for name in ("data", "data_order") if name in facts}
     return {**tags, **{f"version.{name}": value for name, value in facts.items()}}
 
 

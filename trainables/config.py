@@ -6,6 +6,7 @@ and by `trainables.training`, which obeys it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,18 @@ DatasetName = Literal["cifar100", "cifar10", "digits"]
 EncoderKind = Literal["resnet34", "resnet8", "digits_cnn"]
 HeadKind = Literal["none", "mlp", "monotonic"]
 PresetName = Literal["paper_cifar100", "paper_cifar10", "paper_cifar100_dynamics"]
+CROSS_CHECKED = frozenset(
+    {
+        "dataset",
+        "data.source",
+        "data.num_classes",
+        "data.num_training_items",
+        "augmentation",
+        "encoder",
+        "encoder_weights",
+    }
+)
+"""The settings whose legal values depend on one another; see `TrialConfig`."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +162,9 @@ class TrialConfig(_Settings):
     seed: int = Field(default=42, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the encoder; head, loss and BatchNorm statistics are fp32"
+        default="fp32",
+        description="of the encoder; head, loss and BatchNorm statistics are fp32. fp32 is as torch "
+        "does it: TF32 in the convolutions of a GPU, exact elsewhere",
     )
     channels_last: bool = Field(default=True, description="memory layout of the encoder")
     compile: bool = Field(default=False, description="torch.compile, with CUDA graphs on a GPU")
@@ -163,31 +178,35 @@ class TrialConfig(_Settings):
 
     @model_validator(mode="after")
     def _check(self) -> TrialConfig:
-        if fault := self._fault():
+        for fault in self._faults():
             raise ValueError(fault)
         return self
 
-    def _fault(self) -> str | None:
-        """What is wrong between settings that are each well-formed."""
+    def _faults(self) -> Iterator[str]:
+        """What is wrong between settings that are each well-formed; all are in CROSS_CHECKED."""
         facts, encoder = DATASET_FACTS[self.dataset], ENCODER_FACTS[self.encoder]
         if facts.item_shape[0] != encoder.num_channels:
             fitting = [n for n, f in ENCODER_FACTS.items() if f.num_channels == facts.item_shape[0]]
-            return (
+            yield (
                 f"encoder {self.encoder} takes images of {encoder.num_channels} channel(s), "
                 f"{self.dataset} has {facts.item_shape[0]}; set encoder to {' or '.join(fitting)}"
             )
         if self.augmentation != "none" and facts.item_shape[0] != 3:
-            return (
+            yield (
                 f"augmentation {self.augmentation} needs colour images, {self.dataset} has none; "
                 "set augmentation to none"
             )
         if self.encoder_weights == "imagenet" and not encoder.has_imagenet_weights:
-            return f"there are no ImageNet weights for {self.encoder}; set encoder_weights to none"
+            yield f"there are no ImageNet weights for {self.encoder}; set encoder_weights to none"
         if self.data.source and not facts.has_sources:
-            return f"{self.dataset} comes with scikit-learn; remove data.source"
+            yield f"{self.dataset} comes with scikit-learn; remove data.source"
         if self.data.num_classes and self.data.num_classes > facts.num_classes:
-            return f"data.num_classes is {self.data.num_classes}, {self.dataset} has {facts.num_classes}"
-        return None
+            yield f"data.num_classes is {self.data.num_classes}, {self.dataset} has {facts.num_classes}"
+        if self.data.num_training_items and self.data.num_training_items > facts.num_training_items:
+            yield (
+                f"data.num_training_items is {self.data.num_training_items}, {self.dataset} has "
+                f"{facts.num_training_items}"
+            )
 
     @property
     def embedding_dim(self) -> int:

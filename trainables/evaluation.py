@@ -86,7 +86,8 @@ class Evaluation:
     Attributes:
         metrics: `test_NAME` for every metric of an evaluation.
         truncations: one for each of TRUNCATIONS that is below the embedding's width.
-        spectra: per stage (encoder, unnormalized, embedding) the training set's principal variances.
+        spectra: per stage (encoder, unnormalized, embedding) the principal variances of all training
+            images, validation included: `test_d_eff` is read off the embedding's.
         correlations: per stage the correlation matrix on the validation set.
         tsne: (item, 2), coordinates of the first test embeddings.
         tsne_labels: (item,)
@@ -131,11 +132,15 @@ def evaluate_features(
     metrics["correlation_rms"] = correlation_rms(test.embedding)
     stages = {"encoder": "encoded", "unnormalized": "projected", "embedding": "embedding"}
     components = spectrum(gallery)
+    galleries = {
+        name: torch.cat([getattr(part, stage) for part in (training, validation)])
+        for name, stage in stages.items()
+    }
     points, point_labels = test.embedding[:_NUM_TSNE], dataset.test.labels[:_NUM_TSNE]
     return Evaluation(
         metrics={f"test_{name}": value for name, value in metrics.items()},
         truncations=truncations(gallery, labels, test.embedding, dataset.test.labels, components),
-        spectra={name: spectrum(getattr(training, stage)).variances for name, stage in stages.items()},
+        spectra={name: spectrum(vectors).variances for name, vectors in galleries.items()},
         correlations={n: correlation_matrix(getattr(validation, stage)) for n, stage in stages.items()},
         tsne=tsne_coordinates(points, components, config.seed),
         tsne_labels=point_labels.cpu().numpy(),

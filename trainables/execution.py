@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
+import torch.compiler.config as compiler_config
 from torch import Tensor, nn
 
-from trainables.config import HeadConfig, TrialConfig
+from trainables.config import TrialConfig
 from trainables.distributed import SINGLE, WorkerGroup
 from trainables.models import Embedder, build_model
+
+# Read by cuBLAS once, when a process first multiplies on a GPU; `deterministic` needs it then.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def choose_device(config: TrialConfig) -> torch.device:
@@ -40,7 +44,6 @@ def deterministic_algorithms(enabled: bool) -> Iterator[None]:
     if not enabled:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True)
@@ -55,7 +58,7 @@ class Placed(NamedTuple):
 
     Attributes:
         model: the model itself.
-        replica: the same parameters, compiled and, in a phase of a group, data-parallel.
+        replica: the same parameters, its encoder compiled, or in a phase of a group data-parallel.
     """
 
     model: Embedder
@@ -68,26 +71,37 @@ _WARM_MODELS: dict[object, Placed] = {}
 def place_model(config: TrialConfig, device: torch.device, group: WorkerGroup = SINGLE) -> Placed:
     """The initialised model of `config` on `device`.
 
-    With `config.compile`, trainings of equal shape in one process share one model with its compiled
-    graphs: its parameters stay where they are in memory and take on the new values, so that CUDA
-    graphs stay valid. Only one such training may run in a process at a time.
+    With `config.compile`, trainings in one process whose encoder takes equal batches share one encoder
+    with its compiled graphs, whatever their heads: its parameters stay where they are in memory and
+    take on the new values, so that CUDA graphs stay valid. Only one such training may run in a process
+    at a time.
     """
     model = build_model(config).to(device)
     group.synchronize_batch_norm(model)
     if group.size > 1 or not config.compile:
         return Placed(model, model)
-    shape = HeadConfig(kind="none") if config.head.kind == "none" else config.head
-    key = (config.encoder, shape, config.precision, config.channels_last, device)
+    key = _compiled_for(config, device)
     if key not in _WARM_MODELS:
-        # The graphs of one shape at a time: they hold memory, and torch gives up after a few shapes.
+        # The graphs of one encoder at a time: they hold memory, and torch gives up after a few shapes.
         _WARM_MODELS.clear()
         torch.compiler.reset()
-        _WARM_MODELS[key] = Placed(model, _compile(model, device))
+        encode = _compile(model.encode, device)
+        replica = lambda items: model.project(encode(items)).embedding  # noqa: E731
+        _WARM_MODELS[key] = Placed(model, replica)
     warm = _WARM_MODELS[key]
     if warm.model is not model:
-        warm.model.load_state_dict(model.state_dict())
+        warm.model.head = model.head
+        warm.model.encoder.load_state_dict(model.encoder.state_dict())
         warm.model.requires_grad_(True).zero_grad(set_to_none=True)
     return warm
+
+
+def _compiled_for(config: TrialConfig, device: torch.device) -> object:
+    """What the graphs of an encoder depend on: how it computes, and how large its batches are, of which
+    the data's number decides the last one's.
+    """
+    computes = config.encoder, config.precision, config.channels_last, device
+    return (*computes, config.batch_size, config.num_views, config.dataset, config.data)
 
 
 def replicate(config: TrialConfig, placed: Placed, group: WorkerGroup) -> Placed:
@@ -99,6 +113,10 @@ def replicate(config: TrialConfig, placed: Placed, group: WorkerGroup) -> Placed
     return Placed(placed.model, _compile(replica, device) if config.compile else replica)
 
 
-def _compile(replica: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
+def _compile(
+    function: Callable[[Tensor], Tensor] | nn.Module, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    # Rather an error than graphs that are given up in silence.
+    compiler_config.fail_on_recompile_limit_hit = True
     mode = "reduce-overhead" if device.type == "cuda" else "default"
-    return torch.compile(replica, dynamic=False, mode=mode)
+    return torch.compile(function, dynamic=False, mode=mode)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trainables.config import DATASET_FACTS, DataConfig, DatasetName
 from trainables.image_cache import SPLIT_SEED, open_images
+from trainables.image_sources import DataError
 
 DIGITS_NUM_VALIDATION = 300
 
@@ -81,6 +82,11 @@ def _load(
     below = num_classes or DATASET_FACTS[name].num_classes
     parts = dataset.training, dataset.validation, dataset.test
     training, validation, test = (part.below(below).to(device) for part in parts)
+    if num_training_items and num_training_items > len(training):
+        raise DataError(
+            f"data.num_training_items is {num_training_items}, and there are {len(training)} images of "
+            f"{below} classes to train on; name at most as many"
+        )
     return Dataset(training.rows(0, num_training_items), validation, test)
 
 

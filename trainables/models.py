@@ -51,12 +51,18 @@ class Embedder(nn.Module):
         self.precision = precision
 
     def features(self, items: Num[Tensor, "batch channel h w"]) -> Features:
+        return self.project(self.encode(items))
+
+    def encode(self, items: Num[Tensor, "batch channel h w"]) -> Float[Tensor, "batch dim"]:
+        """The encoder's output."""
         if items.dtype == torch.uint8:
             items = items.float() / 255
         with self._autocast(items.device):
             encoded = self.encoder(self.normalize(items))
-        if self.precision != torch.float32:
-            encoded = encoded.float()
+        return encoded if self.precision == torch.float32 else encoded.float()
+
+    def project(self, encoded: Float[Tensor, "batch dim"]) -> Features:
+        """Head and normalisation of the encoder's output."""
         projected = self.head(encoded)
         return Features(encoded, projected, functional.normalize(projected, dim=1))
 

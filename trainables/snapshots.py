@@ -95,8 +95,11 @@ def compact_embeddings(validation: Validation) -> dict[str, Tensor]:
         `PART_error_relative`, the squared residual as a share of the variance.
     """
     dataset = validation.dataset
+    assert validation.gallery is not None and validation.queries is not None
     parts = {"train": dataset.training, "validation": dataset.validation, "test": dataset.test}
-    embedded = {name: embed(validation.model, part).embedding for name, part in parts.items()}
+    test = embed(validation.model, dataset.test)
+    features = {"train": validation.gallery, "validation": validation.queries, "test": test}
+    embedded = {name: part.embedding for name, part in features.items()}
     components = spectrum(embedded["train"])
     k = components.num_components(EMBEDDING_VARIANCE_SHARE)
     tensors = {"mean": components.mean.float(), "basis": components.components[:, :k].float()}

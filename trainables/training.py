@@ -47,12 +47,14 @@ class Validation:
         report: the numbers.
         model: as it is now; the next epoch changes it.
         dataset: what it is trained and validated on.
-        queries: the model's outputs for the validation set; None on all workers but the first.
+        gallery: the model's outputs for the training set; None on all workers but the first.
+        queries: the same for the validation set.
     """
 
     report: EpochReport
     model: Embedder
     dataset: Dataset
+    gallery: Features | None
     queries: Features | None
 
     @property
@@ -137,7 +139,7 @@ def _train(
             raise DivergedError(epoch, "main")  # after the broadcast, so by every worker
         report = EpochReport(epoch, {**metrics, **training[epoch]}, training)
         training = {}
-        listener(Validation(report, placed.model, dataset, result.queries))
+        listener(Validation(report, placed.model, dataset, result.gallery, result.queries))
         if patience.is_exhausted(epoch, metrics["knn_accuracy"]):
             return
 
@@ -209,9 +211,10 @@ class Patience:
 
 
 class ValidationResult(NamedTuple):
-    """All metrics, and the outputs for the validation set; empty and None but on the first worker."""
+    """All metrics, and the outputs for both sets; empty and None but on the first worker."""
 
     metrics: dict[str, float]
+    gallery: Features | None
     queries: Features | None
 
 
@@ -224,10 +227,11 @@ def validate(model: Embedder, dataset: Dataset, group: WorkerGroup = SINGLE) -> 
     gallery = embed(model, dataset.training, group)
     queries = embed(model, dataset.validation, group)
     if group.rank:
-        return ValidationResult({}, None)
+        return ValidationResult({}, None, None)
     vectors = (gallery.encoded, gallery.projected, queries.encoded, queries.projected)
     if not all(bool(stage.isfinite().all()) for stage in vectors):
-        return ValidationResult(dict.fromkeys(METRICS.keys() - set(TRAINING_METRICS), math.nan), queries)
+        nan = dict.fromkeys(METRICS.keys() - set(TRAINING_METRICS), math.nan)
+        return ValidationResult(nan, gallery, queries)
     metrics = evaluate(
         gallery.embedding, dataset.training.labels, queries.embedding, dataset.validation.labels
     )
@@ -237,7 +241,7 @@ def validate(model: Embedder, dataset: Dataset, group: WorkerGroup = SINGLE) -> 
     metrics["encoder_correlation_rms"] = correlation_rms(queries.encoded)
     metrics["unnormalized_correlation_rms"] = correlation_rms(queries.projected)
     metrics["validation_time_s"] = time.perf_counter() - started
-    return ValidationResult(metrics, queries)
+    return ValidationResult(metrics, gallery, queries)
 
 
 @torch.no_grad()

@@ -85,7 +85,7 @@ def test_traces_stay_with_the_trials_of_the_front(tiny_sweep: SweepRun) -> None:
 
 def test_best_points_of_all_trials_are_evaluated_where_asked(tmp_path: Path) -> None:
     sweep = run_sweep(tmp_path, "best", *HEALTHY, "--set", "evaluation.points=best")
-    best = {trial.name: sweep.record.best_point(trial) for trial in sweep.record.trials.values()}
+    best = {trial.name: trial.best for trial in sweep.record.trials.values()}
     evaluated = {(event.trial, event.epoch) for event in _evaluations(sweep)}
     assert len(best) == 2
     assert all(point and (point.trial, point.epoch) in evaluated for point in best.values())

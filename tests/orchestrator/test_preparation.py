@@ -1,27 +1,47 @@
 from __future__ import annotations
 
-import pytest
-from sweep_events import DIGITS
+from typing import Any
 
-from orchestrator.preparation import describe_split, needs_preparation
-from trainables.config import TrialConfig
+import pytest
+from sweep_events import DIGITS, settings_of
+
+from orchestrator.preparation import DataFacts, needed_by
+
+CIFAR = {"encoder": "resnet8", "encoder_weights": "none"}
 
 
 @pytest.mark.parametrize(
-    ("changes", "is_needed"),
+    ("trial", "is_needed"),
     [
         (DIGITS, False),
         (DIGITS | {"encoder_weights": "weights.safetensors"}, True),
-        ({"encoder": "resnet8", "encoder_weights": "none"}, True),
+        (CIFAR, True),
         ({}, True),
     ],
 )
-def test_only_what_comes_from_outside_is_prepared(changes: dict[str, str], is_needed: bool) -> None:
-    assert needs_preparation(TrialConfig.model_validate(changes)) == is_needed
+def test_only_what_comes_from_outside_is_prepared(trial: dict[str, Any], is_needed: bool) -> None:
+    assert bool(needed_by(settings_of(trial=trial))) == is_needed
+
+
+def test_all_that_varies_is_prepared_once() -> None:
+    space = {
+        "dataset": {"choice": ["cifar10", "cifar100"]},
+        "encoder_weights": {"choice": ["none", "a.safetensors"], "when": {"dataset": ["cifar100"]}},
+        "temperature": {"uniform": [0.1, 0.2]},
+        "head.depth": {"choice": [1, 2, 3]},
+    }
+    configs = needed_by(settings_of(trial=CIFAR, search_space=space))
+    assert sorted((config.dataset, config.encoder_weights) for config in configs) == [
+        ("cifar10", "none"),
+        ("cifar100", "a.safetensors"),
+        ("cifar100", "none"),
+    ]
 
 
 def test_split_of_another_order_is_not_called_the_papers() -> None:
-    assert "the split is the paper's" in describe_split("torchvision", is_original_order=True)
-    text = describe_split("/data/cifar100", is_original_order=False)
-    assert "/data/cifar100" in text
-    assert "another order" in text
+    original = DataFacts("torchvision", True, (45_000, 5000, 10_000)).sentence()
+    assert "the split is the paper's;" in original
+    assert original.endswith("45,000 training, 5,000 validation and 10,000 test images")
+    other = DataFacts("/data/cifar100", False, (45_000, 5000, 10_000)).sentence()
+    assert "/data/cifar100" in other
+    assert "another order" in other

@@ -22,6 +22,7 @@ from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.retention import (
     EmbeddingsOf,
+    Key,
     OwnFront,
     Retention,
     RetentionRule,
@@ -158,20 +159,39 @@ def test_with_best_points_each_trials_best_is_kept_beside_the_front() -> None:
 
 @EXAMPLES
 @given(epochs_of_a_sweep)
-def test_best_point_has_the_highest_accuracy_and_then_the_lowest_d_eff(epochs: Epochs) -> None:
+def test_best_point_is_the_first_of_the_highest_accuracy(epochs: Epochs) -> None:
     record = record_of(*reports(epochs))
     for trial in record.trials.values():
-        best = record.best_point(trial)
-        keys = [(-p.metrics["knn_accuracy"], p.metrics["d_eff"]) for p in trial.points]
-        assert (best is None) == (not keys)
-        if best:
-            assert (-best.metrics["knn_accuracy"], best.metrics["d_eff"]) == min(keys)
+        accuracies = [point.metrics["knn_accuracy"] for point in trial.points]
+        expected = trial.points[accuracies.index(max(accuracies))] if accuracies else None
+        assert trial.best == expected
 
 
-def test_every_point_that_is_evaluated_was_written_by_its_worker() -> None:
-    record = record_of(*reports([(TRIALS[0], 0.5, 5.0), (TRIALS[0], 0.5, 4.0), (TRIALS[0], 0.4, 9.0)]))
-    own_front = {(point.trial, point.epoch) for point in record.trials[TRIALS[0]].front}
-    assert evaluated_points(record, "best") <= own_front
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_every_point_that_is_evaluated_was_written_by_its_worker(epochs: Epochs) -> None:
+    events = reports(epochs)
+    written: set[Key] = set()
+    workers = {trial: OwnFront({"knn_accuracy": "max", "d_eff": "min"})() for trial in TRIALS}
+    for event in events:
+        if isinstance(event, TrialReported):
+            report = EpochReport.from_dict(event.report)
+            if workers[event.trial](report):
+                written.add((event.trial, report.epoch))
+    assert evaluated_points(record_of(*events), "best") <= written
+
+
+@pytest.mark.parametrize("kind", ["snapshots", "traces", "evaluations"])
+def test_what_a_killed_writer_left_is_removed_at_the_end(tmp_path: Path, kind: str) -> None:
+    paths = SweepPaths(tmp_path)
+    trial = TRIALS[0]
+    folder = {"snapshots": paths.snapshots, "traces": paths.traces, "evaluations": paths.evaluations}
+    left = folder[kind](trial) / ".epoch-0001.0123abcd"
+    left.mkdir(parents=True)
+    (left / "part").touch()
+    (left.parent / ".0123abcd.npz").touch()
+    Retention(paths, RetentionRule()).finish(record_of(proposed(trial)))
+    assert not left.parent.exists()
 
 
 def test_traces_go_when_their_trial_ends_without_a_snapshot(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweep_events import CONDITIONAL_SPACE, EXAMPLES, settings_of
 
-from orchestrator.settings import complete_first_trial, load_settings, parse_duration, to_yaml
+from orchestrator.search_space import complete
+from orchestrator.settings import load_settings, parse_duration, to_yaml
 from trainables.reports import METRICS
 
 Write = Callable[[str | bytes], Path]
@@ -26,7 +27,7 @@ def test_every_search_space_of_the_repository_loads(path: Path) -> None:
     assert settings.name == path.stem
     assert settings.reference().keys() == settings.objectives.keys()
     for given_values in settings.first_trials:
-        complete_first_trial(settings, given_values)
+        complete(settings.search_space, settings.trial, given_values)
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)
@@ -124,7 +125,7 @@ def test_a_metric_without_worst_value_takes_a_reference_point() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_values", "complete"),
+    ("given_values", "completed"),
     [
         ({"head.kind": "none"}, {"head.kind": "none", "temperature": 0.1}),
         ({"head.kind": "mlp"}, {"head.kind": "mlp", "head.depth": 1, "temperature": 0.1}),
@@ -134,8 +135,8 @@ def test_a_metric_without_worst_value_takes_a_reference_point() -> None:
         ),
     ],
 )
-def test_a_first_trial_is_completed_from_trial(given_values: Any, complete: dict[str, Any]) -> None:
-    assert complete_first_trial(settings_of(), given_values) == complete
+def test_a_first_trial_is_completed_from_trial(given_values: Any, completed: dict[str, Any]) -> None:
+    assert complete(settings_of().search_space, settings_of().trial, given_values) == completed
 
 
 def test_experiment_is_the_name_where_left_out() -> None:

@@ -124,6 +124,36 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
         BASE + "reference_point: {train_loss: 3}\n",
         [":4: 'train_loss' is not an objective"],
     ),
+    "values that do not go together": (
+        "name: s\ntrial: {encoder_weights: none}\nsearch_space:\n"
+        "  encoder: {choice: [resnet34, resnet8]}\n"
+        "  encoder_weights: {choice: [imagenet, none]}\n",
+        [
+            ":4: a trial with encoder resnet8, encoder_weights imagenet cannot be: there are no ",
+            "a `when` can keep such values apart",
+        ],
+    ),
+    "a value that does not go with what is fixed": (
+        "name: s\nsearch_space:\n  encoder: {choice: [resnet34, resnet8]}\n",
+        [":3: a trial with encoder resnet8 cannot be: there are no ImageNet weights for resnet8"],
+    ),
+    "first trial of values that do not go together": (
+        "name: s\nsearch_space:\n  encoder: {choice: [resnet34, resnet8]}\nfirst_trials:\n"
+        "  - {encoder: resnet8}\n",
+        [":5: there are no ImageNet weights for resnet8; set encoder_weights to none"],
+    ),
+    "more images than there are": (
+        BASE + "trial: {data: {num_training_items: 45001}}\n",
+        [":4: trial: data.num_training_items is 45001, cifar100 has 45000"],
+    ),
+    "a number for a word": (
+        BASE + "trial: {precision: 16}\n",
+        [":4: trial.precision is 16, which is none of fp32, bf16"],
+    ),
+    "nothing for a word": (
+        BASE + "trial: {encoder_weights: null}\n",
+        [":4: trial.encoder_weights: it is empty; give it a value"],
+    ),
     "unknown dataset": (
         BASE + "trial: {dataset: digit}\n",
         [":4: trial.dataset is 'digit'", "'digits'?"],

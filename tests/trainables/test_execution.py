@@ -252,8 +252,10 @@ def test_warm_model_is_handed_on_as_if_new(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("quick_compiler")
 def test_warm_parameters_stay_where_they_are_in_memory() -> None:
-    first = [p.data_ptr() for p in place_model(compiled_trial(seed=1), CPU).model.parameters()]
-    again = [p.data_ptr() for p in place_model(compiled_trial(seed=2), CPU).model.parameters()]
+    first, again = (
+        [p.data_ptr() for p in place_model(compiled_trial(seed=seed), CPU).model.encoder.parameters()]
+        for seed in (1, 2)
+    )
     assert first == again
 
 
@@ -261,15 +263,15 @@ def test_warm_parameters_stay_where_they_are_in_memory() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"head": {"kind": "mlp"}},
-        {"head": {"depth": 2}},
-        {"head": {"width_ratio": 1.0}},
         {"precision": "bf16"},
         {"channels_last": False},
+        {"batch_size": 400},
+        {"num_views": 2},
+        {"data": {"num_training_items": 400}},
     ],
     ids=str,
 )
-def test_trial_of_another_shape_has_its_own_model(changes: dict[str, Any]) -> None:
+def test_encoder_of_another_shape_has_its_own_model(changes: dict[str, Any]) -> None:
     first = place_model(compiled_trial(), CPU)
     second = place_model(compiled_trial(**changes), CPU)
     assert first.model is not second.model
@@ -278,18 +280,39 @@ def test_trial_of_another_shape_has_its_own_model(changes: dict[str, Any]) -> No
 
 
 @pytest.mark.usefixtures("quick_compiler")
-def test_shape_of_an_absent_head_makes_no_difference() -> None:
-    first = place_model(compiled_trial(head=HeadConfig(kind="none", depth=1)), CPU)
-    assert place_model(compiled_trial(head=HeadConfig(kind="none", depth=3)), CPU) is first
+def test_trials_with_any_head_share_the_compiled_encoder() -> None:
+    heads = [
+        HeadConfig(kind="none"),
+        HeadConfig(kind="mlp", depth=2),
+        HeadConfig(kind="mlp", width_ratio=1.0),
+        HeadConfig(kind="monotonic"),
+    ]
+    fit_reports(compiled_trial(head=heads[-1], batch_size=400))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for head in heads:
+            config = compiled_trial(head=head, seed=2, batch_size=400)
+            assert_close_states(fit_states(config)[0], fit_states(eager(config))[0])
 
 
 @pytest.mark.usefixtures("quick_compiler")
-def test_many_shapes_in_one_process_are_all_compiled() -> None:
-    # torch stops compiling one function after 8 recompilations; a sweep's actor sees many heads.
-    for depth in (1, 2, 3):
+def test_many_batch_sizes_in_one_process_are_all_compiled() -> None:
+    # torch compiles one function for 8 shapes and then no more; each batch size is 4 of them.
+    for batch_size in (300, 350, 400, 450):
         counters.clear()
-        fit_reports(compiled_trial(head=HeadConfig(kind="mlp", depth=depth), batch_size=400))
+        fit_reports(compiled_trial(batch_size=batch_size))
         assert counters["stats"]["unique_graphs"] == 4
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_running_out_of_recompilations_is_an_error() -> None:
+    placed = place_model(compiled_trial(), CPU)
+
+    def run_shapes() -> None:
+        for num_items in range(2, 20):
+            placed.replica(torch.rand(num_items, 1, 8, 8))
+
+    with pytest.raises(Exception, match="recompile_limit"):
+        run_shapes()
 
 
 @pytest.mark.slow

@@ -1,0 +1,161 @@
+"""What is wrong between parts of a sweep's settings that are each well-formed. Pure, torch-free.
+
+Called by `orchestrator.settings`, which says it with the lines of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from orchestrator.search_space import (
+    Value,
+    check,
+    combinations,
+    complete,
+    default_of,
+    setting_names,
+    to_trial_config,
+)
+from orchestrator.settings_sentences import nearest, sentence
+from orchestrator.yaml_source import Location
+from trainables.config import CROSS_CHECKED
+from trainables.reports import METRICS
+
+if TYPE_CHECKING:
+    from orchestrator.settings import SweepSettings
+
+_METRICS_IN_SHORT = [n for n in METRICS if not n.startswith("recall")] + ["recall_at_1 .. recall_at_20"]
+_MAX_COMBINATIONS_SHOWN = 5
+
+Faults = list[tuple[Location, str]]
+"""Each a place in the file, and what is wrong there."""
+
+
+def inconsistencies(settings: SweepSettings) -> Faults:
+    """Everything found wrong, each with its place."""
+    faults = _unfit_parameters(settings)
+    if not faults:
+        faults += [
+            (("search_space", *fault.location), fault.message) for fault in check(settings.search_space)
+        ]
+    faults += _unfit_objectives(settings)
+    faults += _unfit_resources(settings)
+    if not faults:
+        faults += _unfit_first_trials(settings) or _unfit_combinations(settings)
+    return faults
+
+
+def _unfit_parameters(settings: SweepSettings) -> Faults:
+    faults: Faults = []
+    if not settings.search_space:
+        faults.append((("search_space",), "the search space is empty; name at least one parameter"))
+    for name, parameter in settings.search_space.items():
+        location = ("search_space", name)
+        if name == "preset":
+            text = "a preset does not vary; name it under trial, and vary the settings it stands for"
+            faults.append((location, text))
+            continue
+        try:
+            default_of(settings.trial, name)
+        except KeyError:
+            text = f"{name!r} is not a setting of a trial{nearest(name, setting_names())}"
+            faults.append((location, text))
+            continue
+        for value in parameter.extremes():
+            try:
+                to_trial_config(settings.trial, {name: value})
+            except ValidationError as error:
+                # Without a place of its own it is about several settings: see _unfit_combinations.
+                items = [item for item in error.errors() if item["loc"]]
+                text = [sentence(item, name.split("."), name) for item in items[:1]]
+                faults += [((*location, parameter.kind), line) for line in text]
+    return faults
+
+
+def _unfit_objectives(settings: SweepSettings) -> Faults:
+    faults: Faults = []
+    if len(settings.objectives) < 1:
+        faults.append((("objectives",), "name at least one objective, such as knn_accuracy: max"))
+    for name, direction in settings.objectives.items():
+        if name not in METRICS:
+            text = f"no metric is called {name!r}{nearest(name, METRICS, _METRICS_IN_SHORT)}"
+            faults.append((("objectives", name), text))
+        elif METRICS[name].worst is None and name not in settings.reference_point:
+            text = f"{name} has no worst value of its own; give one under reference_point"
+            faults.append((("objectives", name), text))
+        elif METRICS[name].direction != direction and name not in settings.reference_point:
+            text = (
+                f"{name} is better the {'larger' if direction == 'min' else 'smaller'} it is, got "
+                f"{direction}; if you mean it, give its worst value under reference_point"
+            )
+            faults.append((("objectives", name), text))
+    for name in settings.reference_point:
+        if name not in settings.objectives:
+            text = f"{name!r} is not an objective{nearest(name, settings.objectives)}"
+            faults.append((("reference_point", name), text))
+    return faults
+
+
+def _unfit_resources(settings: SweepSettings) -> Faults:
+    resources, device = settings.resources, settings.trial.device
+    if device == "cuda" and not resources.gpus:
+        text = "device is cuda, but resources.gpus is 0; ask for a GPU, or set device to auto"
+        return [(("trial", "device"), text)]
+    if device == "cpu" and resources.gpus:
+        text = "device is cpu, but resources.gpus asks for a GPU; set gpus to 0, or device to auto"
+        return [(("trial", "device"), text)]
+    if resources.gpus > 1 and resources.workers == 0:
+        text = "one process trains on one GPU; set resources.workers to the number of GPUs and gpus to 1"
+        return [(("resources", "gpus"), text)]
+    if resources.workers and not float(resources.gpus).is_integer():
+        text = "a worker group needs whole GPUs; set gpus to a whole number or workers to 0"
+        return [(("resources", "gpus"), text)]
+    return []
+
+
+def _unfit_first_trials(settings: SweepSettings) -> Faults:
+    faults: Faults = []
+    for index, given in enumerate(settings.first_trials):
+        location = ("first_trials", index)
+        for name in given:
+            if name not in settings.search_space:
+                text = f"{name!r} is not in search_space{nearest(name, settings.search_space)}"
+                faults.append(((*location, name), text))
+        values = complete(settings.search_space, settings.trial, given)
+        for name, value in values.items():
+            if not settings.search_space[name].contains(value):
+                origin = "" if name in given else " (the value under trial)"
+                text = f"{name} is {value!r}{origin}, outside its search space; give one inside it"
+                faults.append(((*location, name), text))
+        for name in given.keys() & settings.search_space.keys() - values.keys():
+            text = f"{name} does not exist where {settings.search_space[name].when} does not hold"
+            faults.append(((*location, name), text))
+        if not faults and (fault := _combination_fault(settings, values)):
+            faults.append((location, fault))
+    return faults
+
+
+def _unfit_combinations(settings: SweepSettings) -> Faults:
+    """The combinations of legal values that no trial can have, of the settings that such a thing is
+    known of.
+    """
+    names = [name for name in settings.search_space if name in CROSS_CHECKED]
+    faults: Faults = []
+    for values in combinations(settings.search_space, names):
+        shown = {name: value for name, value in values.items() if name in names}
+        if shown and (fault := _combination_fault(settings, values)):
+            trial = ", ".join(f"{name} {value}" for name, value in shown.items())
+            text = f"a trial with {trial} cannot be: {fault}; a `when` can keep such values apart"
+            faults.append((("search_space", next(iter(shown))), text))
+    return faults[:_MAX_COMBINATIONS_SHOWN]
+
+
+def _combination_fault(settings: SweepSettings, values: Mapping[str, Value]) -> str | None:
+    try:
+        to_trial_config(settings.trial, values)
+    except ValidationError as error:
+        return sentence(error.errors()[0], [], "")
+    return None

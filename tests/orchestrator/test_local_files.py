@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweep_events import settings_of
+
+from orchestrator.errors import UserError
+from orchestrator.local_files import with_absolute_paths
+from orchestrator.settings import SweepSettings
+
+CIFAR = {"encoder": "resnet8", "encoder_weights": "none"}
+
+
+def resolved(trial: dict[str, Any], **changes: Any) -> SweepSettings:
+    return with_absolute_paths(settings_of(trial=CIFAR | trial, **changes), must_exist=True)
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "w.safetensors").touch()
+
+
+def test_paths_become_absolute(tmp_path: Path) -> None:
+    trial = resolved({"data": {"source": "data"}, "encoder_weights": "w.safetensors"}).trial
+    assert trial.data.source == str(tmp_path / "data")
+    assert trial.encoder_weights == str(tmp_path / "w.safetensors")
+
+
+def test_paths_that_vary_become_absolute(tmp_path: Path) -> None:
+    space = {"encoder_weights": {"choice": ["none", "w.safetensors"]}}
+    first_trials = [{"encoder_weights": "w.safetensors"}]
+    settings = resolved({}, search_space=space, first_trials=first_trials)
+    weights = str(tmp_path / "w.safetensors")
+    assert settings.search_space["encoder_weights"].choice == ["none", weights]
+    assert settings.first_trials == [{"encoder_weights": weights}]
+
+
+@pytest.mark.parametrize("source", [None, "torchvision", "uoft-cs/cifar100"])
+def test_what_is_no_path_stays(source: str | None) -> None:
+    assert resolved({"data": {"source": source}}).trial.data.source == source
+
+
+@pytest.mark.parametrize(
+    ("trial", "place"),
+    [
+        ({"data": {"source": "./absent"}}, ("trial", "data", "source")),
+        ({"encoder_weights": "absent.safetensors"}, ("trial", "encoder_weights")),
+    ],
+)
+def test_a_path_to_nothing_is_refused_where_workers_see_this_machine(
+    trial: dict[str, Any], place: tuple[str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"{tmp_path}.*does not exist; name another path") as caught:
+        resolved(trial)
+    assert caught.value.location == place
+    settings = with_absolute_paths(settings_of(trial=CIFAR | trial), must_exist=False)
+    assert str(tmp_path) in settings.model_dump_json()
