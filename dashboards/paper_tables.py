@@ -151,7 +151,7 @@ def info(sweep: SweepRun, results: Mapping[str, HeadResult], paper: Paper) -> Ta
         "Each trial is shown at the epoch with its best 5-NN accuracy on the validation set, of the "
         "epochs that had a final evaluation (of equals the earliest). Test metrics have no say in it.",
         "Cells are means ± sample standard deviations over seeds; of one seed, its value.",
-        *paper_notes(found, len(results), paper if has_paper else None),
+        *paper_notes(found, len(results), paper if has_paper else None, sweep.data_order),
         choice_note(sweep, results),
         *(note for head, result in results.items() for note in head_notes(head, result, sweep)),
     ]

@@ -81,6 +81,8 @@ class SweepRun:
         started: when.
         trials: in the order of proposal; without those whose settings are not written yet.
         num_of_this_name: sweeps that have this name; this is the newest.
+        data_order: "original" where the data's rows are in the order of the authors' archive, so that
+            the split is the paper's; "of the source" where nothing says so; else "".
     """
 
     name: str
@@ -89,6 +91,7 @@ class SweepRun:
     started: datetime
     trials: tuple[TrialRun, ...]
     num_of_this_name: int = 1
+    data_order: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,7 @@ class SweepStore:
             started=datetime.fromtimestamp(parent.info.start_time / 1000, UTC),
             trials=tuple(sorted(trials, key=lambda trial: (len(trial.name), trial.name))),
             num_of_this_name=len(same),
+            data_order=parent.data.tags.get("data_order", ""),
         )
 
     def metrics(self, trial: TrialRun, names: Sequence[str]) -> TrialMetrics:

@@ -127,7 +127,7 @@ def _readable(value: str) -> str:
 
 
 def paper_notes(
-    differences: Mapping[str, Sequence[str]], num_heads: int, paper: Paper | None
+    differences: Mapping[str, Sequence[str]], num_heads: int, paper: Paper | None, data_order: str
 ) -> list[str]:
     """Where the paper's numbers are from, and whether they may be compared."""
     if paper is None:
@@ -146,11 +146,18 @@ def paper_notes(
             f"{'; '.join(parts)}."
         )
     else:
-        notes.append(
-            "All settings that act on the result are the paper's, as this project reads it. Whether the "
-            "split is too depends on the order of the source's rows: see the run's tag data."
-        )
-    return notes
+        notes.append("All settings that act on the result are the paper's, as this project reads it.")
+    return [*notes, _split_note(data_order)]
+
+
+def _split_note(data_order: str) -> str:
+    if data_order == "original":
+        return "The split into training and validation images is the paper's."
+    known = "may be" if data_order else "is not recorded and may be"
+    return (
+        f"The order of the source's rows {known} another than the original archive's, and then other "
+        "images validate than in the paper; trial.data.source: torchvision has its order."
+    )
 
 
 def choice_note(sweep: SweepRun, results: Mapping[str, HeadResult]) -> str:

@@ -95,7 +95,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         TrackedTrial(params(), truncation=None),
     ]
     track(folder, "twice", trials, "running")
-    track(folder, 'it\'s "odd"', [])
+    track(folder, 'it\'s "odd"', [], tags={"data_order": "original"})
     return folder
 
 
@@ -107,6 +107,11 @@ def store(folder: Path) -> SweepStore:
 def test_the_newest_sweep_of_a_name_is_read(store: SweepStore) -> None:
     sweep = store.sweep("twice")
     assert (sweep.status, sweep.num_of_this_name, len(sweep.trials)) == ("running", 2, 3)
+
+
+def test_the_order_of_the_data_is_read_where_it_was_recorded(store: SweepStore) -> None:
+    assert store.sweep('it\'s "odd"').data_order == "original"
+    assert store.sweep("twice").data_order == ""
 
 
 def test_trials_are_read_in_the_order_of_proposal(store: SweepStore) -> None:
