@@ -7,10 +7,8 @@ step is a function with a name; heavy libraries are imported in the step that ne
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
-import shlex
 import shutil
 import sys
 import time
@@ -19,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.text import Text
 
 from orchestrator import process_environment
+from orchestrator.command_line import overrides_of, parse
 from orchestrator.environment import describe_environment
 from orchestrator.errors import UserError
 from orchestrator.events import Event, SweepEnded, SweepStarted, SweepStatus, TrialEnded
@@ -29,14 +27,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.local_files import with_absolute_paths
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
-from orchestrator.settings import (
-    SweepSettings,
-    load_settings,
-    locate,
-    parse_duration,
-    parse_name,
-    to_yaml,
-)
+from orchestrator.settings import SweepSettings, load_settings, locate, to_yaml
 from orchestrator.tracking_check import check_tracking
 
 if TYPE_CHECKING:
@@ -55,9 +46,9 @@ Listener = Callable[[Event, SweepRecord], None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    options = _parse(arguments)
+    options = parse(arguments)
     try:
-        settings = load_settings(options.file, _overrides(options))
+        settings = load_settings(options.file, overrides_of(options))
         settings = with_absolute_paths(settings, must_exist=options.address is None)
         check_tracking(settings.tracking.uri)
         name = options.name or time.strftime(f"{settings.name}-%Y%m%d-%H%M%S")
@@ -70,66 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return run_sweep(settings, name, options.address, Console())
     except UserError as error:
-        place = locate(options.file, _overrides(options), error.location) if error.location else ""
+        place = locate(options.file, overrides_of(options), error.location) if error.location else ""
         print(f"{place}{error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_CODES["interrupted"]
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m orchestrator.sweep",
-        description="Trains the trials of a search space and finds the accuracy-versus-d_eff front.",
-    )
-    parser.add_argument("file", type=Path, help="the search space, such as search_spaces/digits.yaml")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="put a value over the file's, such as trial.epochs=5; may be repeated",
-    )
-    parser.add_argument("--trials", type=_positive, metavar="N", help="same as --set search.trials=N")
-    parser.add_argument("--time-budget", type=_duration, metavar="10m", help="stop after so long")
-    parser.add_argument("--name", type=_name, help="the sweep's name; FILE's with the time by default")
-    parser.add_argument("--address", help="join a Ray cluster (auto: the one on this machine)")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="validate, show what would run, and start nothing"
-    )
-    return parser.parse_args(arguments)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
-    return int(text)
-
-
-def _duration(text: str) -> str:
-    try:
-        parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return text
-
-
-def _name(text: str) -> str:
-    try:
-        return parse_name(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _overrides(options: argparse.Namespace) -> list[str]:
-    overrides = list(options.overrides)
-    if options.trials:
-        overrides.append(f"search.trials={options.trials}")
-    if options.time_budget:
-        overrides.append(f"search.time_budget={options.time_budget}")
-    return overrides
 
 
 def _require_new(paths: SweepPaths) -> None:
@@ -182,7 +119,7 @@ def run_sweep(settings: SweepSettings, name: str, address: str | None, console: 
     finally:
         ray.shutdown()
     sweep.retention.finish(record)
-    _print_result(sweep, console)
+    sweep.print_outcome()
     failed = sweep.status == "completed" and record.num_failed_evaluations
     return EXIT_CODES["failed" if failed else sweep.status]
 
@@ -265,6 +202,21 @@ class _Sweep:
         if self.record.status == "running" or self.storage_error:
             return "failed"
         return self.record.status
+
+    def print_outcome(self) -> None:
+        """Tells how it ended, and where its results are."""
+        from orchestrator.outcome import Outcome, print_outcome
+
+        outcome = Outcome(
+            record=self.record,
+            status=self.status,
+            paths=self.paths,
+            storage_error=self.storage_error,
+            tracking_uri=self.settings.tracking.uri,
+            num_not_tracked=self.num_unwritten + self.tracker.num_refused,
+            page=self.tracker.url,
+        )
+        print_outcome(outcome, self.console)
 
     def emit(self, event: Event) -> None:
         """Ledger first, then everyone who acts on it."""
@@ -404,64 +356,6 @@ def _tuner(sweep: _Sweep, stopper: SweepStopper, max_concurrent: int) -> tune.Tu
             verbose=0,
         ),
     )
-
-
-def _print_result(sweep: _Sweep, console: Console) -> None:
-    """The front as a table, why the sweep ended, and the command that opens MLflow on it."""
-    from orchestrator.terminal import format_duration, front_as_table
-
-    record = sweep.record
-    if record.front:
-        console.print(front_as_table(record, record.sorted_front()))
-    if sweep.storage_error:
-        console.print(Text(f"storage: {sweep.storage_error}", style="red"))
-    assert record.started is not None
-    counts = ", ".join(
-        f"{record.count(status)} {status}"
-        for status in ("completed", "stopped", "failed")
-        if record.count(status)
-    )
-    took = format_duration((record.ended or time.time()) - record.started)
-    console.print(
-        f"{sweep.status} after {took}: {record.reason}. Trials: {counts or 'none'}; "
-        f"front: {len(record.front)} points, hypervolume {record.hypervolume():.4g}",
-        highlight=False, markup=False, style="red" if sweep.status == "failed" else None,
-    )  # fmt: skip
-    if record.num_failed_evaluations:
-        console.print(
-            f"{record.num_failed_evaluations} final evaluations failed; {sweep.paths.ledger} says why",
-            style="red", markup=False, highlight=False,
-        )  # fmt: skip
-    _print_tracking(sweep, console)
-
-
-def _print_tracking(sweep: _Sweep, console: Console) -> None:
-    uri = sweep.settings.tracking.uri
-    if sweep.num_unwritten or sweep.tracker.num_refused:
-        console.print(
-            f"MLflow at {uri} did not take {sweep.num_unwritten + sweep.tracker.num_refused} "
-            f"operations; {sweep.paths.log} says why, {sweep.paths.ledger} holds everything",
-            style="red", markup=False,
-        )  # fmt: skip
-    if uri.startswith("http"):
-        lines = [f"see it in MLflow: {sweep.tracker.url(uri)}"]
-    else:
-        lines = [
-            f"see it in MLflow: {_python()} -m mlflow ui --backend-store-uri {shlex.quote(uri)}",
-            f"then open          {sweep.tracker.url('http://127.0.0.1:5000')}",
-        ]
-    lines.append(f"folder:            {_relative(sweep.paths.root)}")
-    for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _python() -> str:
-    """The interpreter as the user would type it."""
-    return str(_relative(Path(sys.executable)))
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 if __name__ == "__main__":

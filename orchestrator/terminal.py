@@ -56,8 +56,9 @@ class Progress:
                 self._console.print(Text(f"{event.trial} failed: {event.reason}", style="red"))
             elif not self._console.is_terminal:
                 self._console.print(Text(self._trial_line(record, event)))
-        elif isinstance(event, PointEvaluated) and not self._console.is_terminal:
-            self._console.print(Text(evaluation_line(event, record)))
+        elif isinstance(event, PointEvaluated) and (event.reason or not self._console.is_terminal):
+            style = "red" if event.reason else ""
+            self._console.print(Text(evaluation_line(event, record), style=style))
 
     def _trial_line(self, record: SweepRecord, event: TrialEnded) -> str:
         trial = record.trials[event.trial]

@@ -7,10 +7,7 @@ seen, never the sweep. What the server refuses for good is logged and left out.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
-import queue
 import tempfile
 import threading
 import time
@@ -18,9 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_STATE
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -40,7 +36,9 @@ from orchestrator.events import (
     TrialReported,
     TrialStarted,
 )
+from orchestrator.experiment import open_experiment, store_lock
 from orchestrator.front_table import FrontTable, front_table
+from orchestrator.operation_queue import OperationQueue
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord, Trial
 from orchestrator.retention import Key, RetentionRule, wanted_snapshots
@@ -52,23 +50,10 @@ logger = logging.getLogger(__name__)
 Render = Callable[[FrontTable], Mapping[str, bytes]]
 """Draws a table's pages: file name to content."""
 
-EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Marks the experiment as model training. MLflow 3.17's pages follow the reader's last choice of mode
-or `workflowType` in the address rather than this tag, so `Tracker.url` gives both."""
 FRONT_PAGE = "pareto_front.html"
 _TRACES = "traces"
 _RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "interrupted": "KILLED"}
-_REFUSED_FOR_GOOD = {
-    "BAD_REQUEST",
-    "INVALID_PARAMETER_VALUE",
-    "INVALID_STATE",
-    "PERMISSION_DENIED",
-    "RESOURCE_ALREADY_EXISTS",
-    "RESOURCE_DOES_NOT_EXIST",
-    "UNAUTHENTICATED",
-}
 _REFRESH_SECONDS = 10.0
-_MAX_RETRY_SECONDS = 30.0
 
 
 class Tracker:
@@ -93,8 +78,8 @@ class Tracker:
         self._rule = RetentionRule(settings.tracking.embeddings, settings.evaluation.points)
         self._client = MlflowClient(tracking_uri=settings.tracking.uri)
         self._tags = _environment_tags(environment)
-        with _store_lock(settings.tracking.uri):
-            self.experiment_id = _open_experiment(self._client, settings)
+        with store_lock(settings.tracking.uri):
+            self.experiment_id = open_experiment(self._client, settings)
         self.run_id = self._open_parent()
         self._run_ids: dict[str, str] = {}
         self._tried: set[str] = set()
@@ -104,7 +89,7 @@ class Tracker:
         self._traced: set[str] = set()
         self._marks: dict[str, str] = {}
         self._refreshed = 0.0
-        self._operations = _OperationQueue()
+        self._operations = OperationQueue()
 
     def __call__(self, event: Event, record: SweepRecord) -> None:
         match event:
@@ -345,66 +330,6 @@ def _front_marks(record: SweepRecord) -> dict[str, str]:
     return {trial: ", ".join(map(str, sorted(values))) for trial, values in epochs.items()}
 
 
-class _OperationQueue:
-    """Runs operations in order on one thread; repeats one that fails for a passing reason."""
-
-    def __init__(self) -> None:
-        self.num_refused = 0
-        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue()
-        self._closing = threading.Event()
-        self._last_success = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
-        self._thread.start()
-
-    def put(self, operation: Callable[[], object]) -> None:
-        self._queue.put(operation)
-
-    @property
-    def num_waiting(self) -> int:
-        return self._queue.qsize()
-
-    def close(self, patience_s: float) -> int:
-        self._queue.put(None)
-        self._last_success = time.monotonic()
-        while self._thread.is_alive() and time.monotonic() - self._last_success < patience_s:
-            self._thread.join(timeout=0.1)
-        self._closing.set()
-        # The one in hand is no longer in the queue, the end mark still is.
-        return self._queue.qsize() if self._thread.is_alive() else 0
-
-    def _run(self) -> None:
-        while (operation := self._queue.get()) is not None:
-            self._run_one(operation)
-            if self._closing.is_set():
-                return
-
-    def _run_one(self, operation: Callable[[], object]) -> None:
-        delay_s = 0.5
-        while not self._closing.is_set():
-            try:
-                operation()
-            except Exception as error:  # any backend's error; sorted into passing and final here
-                if is_refused_for_good(error):
-                    self.num_refused += 1
-                    logger.exception("MLflow refused an operation for good; it is left out")
-                    break
-                logger.warning(
-                    "MLflow does not take an operation, trying again in %.1f s: %s", delay_s, error
-                )
-                self._closing.wait(delay_s)
-                delay_s = min(2 * delay_s, _MAX_RETRY_SECONDS)
-            else:
-                break
-        self._last_success = time.monotonic()
-
-
-def is_refused_for_good(error: Exception) -> bool:
-    """Whether repeating the operation cannot help: the request is wrong, or we have a bug."""
-    if isinstance(error, MlflowException):
-        return error.error_code in _REFUSED_FOR_GOOD
-    return isinstance(error, PermissionError) or not isinstance(error, (OSError, TimeoutError))
-
-
 def trial_params(trial: Trial) -> dict[str, Any]:
     """Every setting of the trial by dotted name, without those that have no effect in it."""
     params = dict(_flatten(trial.config))
@@ -421,32 +346,6 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any
         else:
             items.append((prefix + name, value))
     return items
-
-
-def _store_lock(uri: str) -> FileLock:
-    """Keeps two sweeps on one machine from making the same database at the same time."""
-    name = hashlib.sha256(uri.encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir()) / f"monocon-sweep-{os.getuid()}-{name}.lock")
-
-
-def _open_experiment(client: MlflowClient, settings: SweepSettings) -> str:
-    """The experiment's id; a new one keeps its artifacts beside a local database."""
-    experiment: Experiment | None = client.get_experiment_by_name(settings.experiment)
-    if experiment is None:
-        location = artifact_location(settings.tracking.uri, settings.experiment)
-        return client.create_experiment(settings.experiment, location, tags=EXPERIMENT_KIND)
-    for key, value in EXPERIMENT_KIND.items():
-        if experiment.tags.get(key) != value:
-            client.set_experiment_tag(experiment.experiment_id, key, value)
-    return experiment.experiment_id
-
-
-def artifact_location(uri: str, experiment: str) -> str | None:
-    """Beside the database where that is a file; else as the server decides (None)."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    database = Path(uri.removeprefix("sqlite:///")).absolute()
-    return (database.parent / "mlartifacts" / experiment).as_uri()
 
 
 def _environment_tags(environment: Mapping[str, str]) -> dict[str, str]:

@@ -154,6 +154,29 @@ def test_on_a_terminal_only_failures_leave_a_line() -> None:
     assert show(events, terminal=True).splitlines() == ["trial-0001 failed: out of memory"]
 
 
+EVALUATED = PointEvaluated(TRIALS[0], 5, {"test_knn_accuracy": 0.75, "test_recall_at_1": 0.5}, 0.0)
+FAILED_EVALUATION = PointEvaluated(TRIALS[1], 3, {}, 0.0, "no [red]weights[/red]")
+
+
+def test_each_evaluated_point_has_a_line() -> None:
+    assert show([EVALUATED, FAILED_EVALUATION]).splitlines() == [
+        "[1 evaluated] trial-0000 epoch 5: test_knn_accuracy 0.75",
+        "[2 evaluated] trial-0001 epoch 3: failed: no [red]weights[/red]",
+    ]
+
+
+def test_on_a_terminal_only_failed_evaluations_leave_a_line() -> None:
+    lines = show([EVALUATED, FAILED_EVALUATION], terminal=True).splitlines()
+    assert lines == ["[2 evaluated] trial-0001 epoch 3: failed: no [red]weights[/red]"]
+
+
+def test_progress_of_the_evaluation_is_told_in_place_of_the_time_left() -> None:
+    record = record_of(START, started(TRIALS[0]), ended(TRIALS[0]))
+    record.apply(EVALUATED)
+    line = progress_line(record, "digits", 1, None, now=105.0)
+    assert line.endswith("5 s gone, 1 points evaluated on the test set")
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_reason_is_printed_literally(terminal: bool) -> None:
     reason = "[red]RuntimeError[/red]: [/nothing] [bold] tensor[3, 4]"

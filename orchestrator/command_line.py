@@ -1,0 +1,65 @@
+"""The command line of `python -m orchestrator.sweep`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.settings import parse_duration, parse_name
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; a wrong one ends the process with a message and exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m orchestrator.sweep",
+        description="Trains the trials of a search space and finds the accuracy-versus-d_eff front.",
+    )
+    parser.add_argument("file", type=Path, help="the search space, such as search_spaces/digits.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="put a value over the file's, such as trial.epochs=5; may be repeated",
+    )
+    parser.add_argument("--trials", type=_positive, metavar="N", help="same as --set search.trials=N")
+    parser.add_argument("--time-budget", type=_duration, metavar="10m", help="stop after so long")
+    parser.add_argument("--name", type=_name, help="the sweep's name; FILE's with the time by default")
+    parser.add_argument("--address", help="join a Ray cluster (auto: the one on this machine)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="validate, show what would run, and start nothing"
+    )
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def _duration(text: str) -> str:
+    try:
+        parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def _name(text: str) -> str:
+    try:
+        return parse_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def overrides_of(options: argparse.Namespace) -> list[str]:
+    """Every KEY=VALUE that goes over the file's values, those of the short forms included."""
+    overrides = list(options.overrides)
+    if options.trials:
+        overrides.append(f"search.trials={options.trials}")
+    if options.time_budget:
+        overrides.append(f"search.time_budget={options.time_budget}")
+    return overrides

@@ -1,0 +1,93 @@
+"""Operations on MLflow, in order on one thread: what fails for a passing reason is repeated, what the
+server refuses for good is logged and left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from mlflow.exceptions import MlflowException
+
+logger = logging.getLogger(__name__)
+
+_REFUSED_FOR_GOOD = {
+    "BAD_REQUEST",
+    "INVALID_PARAMETER_VALUE",
+    "INVALID_STATE",
+    "PERMISSION_DENIED",
+    "RESOURCE_ALREADY_EXISTS",
+    "RESOURCE_DOES_NOT_EXIST",
+    "UNAUTHENTICATED",
+}
+_MAX_RETRY_SECONDS = 30.0
+
+
+class OperationQueue:
+    """Runs operations in order on one thread; repeats one that fails for a passing reason.
+
+    Attributes:
+        num_refused: operations that were refused for good; the log has each.
+    """
+
+    def __init__(self) -> None:
+        self.num_refused = 0
+        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self._closing = threading.Event()
+        self._last_success = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
+        self._thread.start()
+
+    def put(self, operation: Callable[[], object]) -> None:
+        """Has an operation run once those before it are done."""
+        self._queue.put(operation)
+
+    @property
+    def num_waiting(self) -> int:
+        """Operations that have not begun."""
+        return self._queue.qsize()
+
+    def close(self, patience_s: float) -> int:
+        """Waits for the rest, up to `patience_s` without progress; returns how many are left."""
+        self._queue.put(None)
+        self._last_success = time.monotonic()
+        while self._thread.is_alive() and time.monotonic() - self._last_success < patience_s:
+            self._thread.join(timeout=0.1)
+        self._closing.set()
+        # The one in hand is no longer in the queue, the end mark still is.
+        return self._queue.qsize() if self._thread.is_alive() else 0
+
+    def _run(self) -> None:
+        while (operation := self._queue.get()) is not None:
+            self._run_one(operation)
+            if self._closing.is_set():
+                return
+
+    def _run_one(self, operation: Callable[[], object]) -> None:
+        delay_s = 0.5
+        while not self._closing.is_set():
+            try:
+                operation()
+            except Exception as error:  # any backend's error; sorted into passing and final here
+                if is_refused_for_good(error):
+                    self.num_refused += 1
+                    logger.exception("MLflow refused an operation for good; it is left out")
+                    break
+                logger.warning(
+                    "MLflow does not take an operation, trying again in %.1f s: %s", delay_s, error
+                )
+                self._closing.wait(delay_s)
+                delay_s = min(2 * delay_s, _MAX_RETRY_SECONDS)
+            else:
+                break
+        self._last_success = time.monotonic()
+
+
+def is_refused_for_good(error: Exception) -> bool:
+    """Whether repeating the operation cannot help: the request is wrong, or we have a bug."""
+    if isinstance(error, MlflowException):
+        return error.error_code in _REFUSED_FOR_GOOD
+    return isinstance(error, PermissionError) or not isinstance(error, (OSError, TimeoutError))

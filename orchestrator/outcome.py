@@ -1,0 +1,103 @@
+"""What a sweep prints once it ended: its front, why it ended, and how to open it in MLflow."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.text import Text
+
+from orchestrator.events import SweepStatus
+from orchestrator.paths import SweepPaths
+from orchestrator.record import SweepRecord
+from orchestrator.terminal import format_duration, front_as_table
+
+
+class Outcome(NamedTuple):
+    """A sweep that ended.
+
+    Attributes:
+        record: its story.
+        status: how it ended.
+        paths: its folder.
+        storage_error: why the folder could not be written; empty where it could.
+        tracking_uri: of the MLflow store.
+        num_not_tracked: operations that the store did not take.
+        page: the address of the front's page on an MLflow server at a host.
+    """
+
+    record: SweepRecord
+    status: SweepStatus
+    paths: SweepPaths
+    storage_error: str
+    tracking_uri: str
+    num_not_tracked: int
+    page: Callable[[str], str]
+
+
+def print_outcome(outcome: Outcome, console: Console) -> None:
+    """The front as a table, why the sweep ended, and the command that opens MLflow on it."""
+    record = outcome.record
+    if record.front:
+        console.print(front_as_table(record, record.sorted_front()))
+    if outcome.storage_error:
+        console.print(Text(f"storage: {outcome.storage_error}", style="red"))
+    is_failed = outcome.status == "failed"
+    console.print(Text(_summary(outcome), style="red" if is_failed else ""), highlight=False)
+    for text in _warnings(outcome):
+        console.print(Text(text, style="red"))
+    for line in _places(outcome):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _summary(outcome: Outcome) -> str:
+    record = outcome.record
+    assert record.started is not None
+    counts = ", ".join(
+        f"{record.count(status)} {status}"
+        for status in ("completed", "stopped", "failed")
+        if record.count(status)
+    )
+    took = format_duration((record.ended or time.time()) - record.started)
+    return (
+        f"{outcome.status} after {took}: {record.reason}. Trials: {counts or 'none'}; "
+        f"front: {len(record.front)} points, hypervolume {record.hypervolume():.4g}"
+    )
+
+
+def _warnings(outcome: Outcome) -> list[str]:
+    warnings = []
+    if num_failed := outcome.record.num_failed_evaluations:
+        warnings.append(f"{num_failed} final evaluations failed; {outcome.paths.ledger} says why")
+    if outcome.num_not_tracked:
+        warnings.append(
+            f"MLflow at {outcome.tracking_uri} did not take {outcome.num_not_tracked} operations; "
+            f"{outcome.paths.log} says why, {outcome.paths.ledger} holds everything"
+        )
+    return warnings
+
+
+def _places(outcome: Outcome) -> list[str]:
+    uri = outcome.tracking_uri
+    folder = f"folder:            {_relative(outcome.paths.root)}"
+    if uri.startswith("http"):
+        return [f"see it in MLflow: {outcome.page(uri)}", folder]
+    return [
+        f"see it in MLflow: {_python()} -m mlflow ui --backend-store-uri {shlex.quote(uri)}",
+        f"then open          {outcome.page('http://127.0.0.1:5000')}",
+        folder,
+    ]
+
+
+def _python() -> str:
+    """The interpreter as the user would type it."""
+    return str(_relative(Path(sys.executable)))
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
