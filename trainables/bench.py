@@ -3,6 +3,7 @@
 Every figure is the median of repetitions, ours and the port's in turn, so that noise of the machine
 hits both; ratios are within one run. A floor is the time that the encoder's operations take at
 the best rate that this machine reached on a large matrix product or convolution in the same run.
+A whole trial is not run: its figure is the sum of its measured parts.
 """
 
 from __future__ import annotations
@@ -129,6 +130,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.encoder = options.encoder or ("resnet34" if is_gpu else "resnet8")
     options.items = options.items or (45_000 if is_gpu else 2048)
     options.precision = list(dict.fromkeys(options.precision))
+    if options.compile and len(options.precision) > 1:
+        parser.error("--compile takes one --precision: a process keeps one compiled encoder")
     if not options.source:
         parser.error("--source is empty; leave it out for random images")
     if options.batch_size > options.items:

@@ -3,92 +3,35 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import math
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import default_collate
 
 from trainables.batches import Batches
+from trainables.bench_machine import best_rates, cpu_time, peak_mib, synchronize, wall_time
+from trainables.bench_ours import NUM_FIRST_STEPS, Ours, prepared
 from trainables.bench_rows import Row, Run, Spread, count_flops, rotate
+from trainables.bench_trial import trial_row
 from trainables.config import DATASET_FACTS, DataConfig, TrialConfig
 from trainables.distributed import SINGLE
-from trainables.execution import cudnn_choices, place_model
 from trainables.images import Dataset, Subset, load_dataset
 from trainables.metrics import evaluate
-from trainables.models import ImageNormalization
 from trainables.plain_port import PlainPort, port_metrics
 from trainables.randomness import generator
-from trainables.training import embed, main_optimizer, train_epoch, validate
+from trainables.reports import EpochReport
+from trainables.snapshots import write_snapshot
+from trainables.training import Validation, embed, validate
 
 SYNTHETIC = "synthetic"
 PORT = "port"
-
-
-def _cpu_time(work: Callable[[], object]) -> Run:
-    """Takes the CPU time of work on one thread."""
-
-    def run() -> float:
-        num_threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        started = time.process_time()
-        try:
-            work()
-        finally:
-            torch.set_num_threads(num_threads)
-        return time.process_time() - started
-
-    return run
-
-
-def _prepared(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-    """An epoch's items as the encoder takes them, with their labels."""
-    normalize = ImageNormalization()
-    for batch in batches.epoch():
-        yield normalize.to(batch.items.device)(batch.items.float() / 255), batch.labels
-
-
-class Ours:
-    """Our training as it is, executed one way, on the first items of a dataset."""
-
-    def __init__(
-        self, config: TrialConfig, data: Subset, num_step_rows: int, num_epoch_rows: int
-    ) -> None:
-        self.label = config.precision + (" compiled" if config.compile else "")
-        self.config = config
-        self.placed = place_model(config, data.labels.device)
-        self._optimizer = main_optimizer(config, self.placed.model)
-        self._items = data.items[: config.batch_size]
-        bare = config.model_copy(update={"augmentation": "none"})
-        self.bare_batches = Batches(bare, data.rows(0, num_step_rows), "main", SINGLE)
-        self.batches = Batches(config, data.rows(0, num_epoch_rows), "main", SINGLE)
-        if config.compile:  # CUDA graphs run as they are, are recorded, and are only then replayed
-            for train in (self.steps, self.steps, self.steps, self.epoch):
-                train()
-
-    def steps(self) -> float:
-        """Seconds of some steps without augmentation."""
-        return self._train(self.bare_batches)
-
-    def epoch(self) -> float:
-        return self._train(self.batches)
-
-    def _train(self, batches: Batches) -> float:
-        with cudnn_choices(self.config):
-            return train_epoch(self.config, self.placed, self._optimizer, batches, SINGLE).time_s
-
-    def forward(self) -> None:
-        self.placed.model.train()
-        with cudnn_choices(self.config):
-            self.placed.model(self._items)
 
 
 class Bench:
@@ -108,6 +51,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
         self._options, self._device, self._size = options, device, options.batch_size
+        self._wall = partial(wall_time, device)
         self._flops = count_flops(options.encoder)
         self.rates: dict[str, dict[str, float]] = {}
         self._floors: dict[str, Callable[[], float]] = {}
@@ -140,17 +84,17 @@ class Bench:
         host, note = None, "once a process, from a cache, which the first run builds"
         if self._options.source == SYNTHETIC:
             facts, draw = DATASET_FACTS[config.dataset], generator(config.seed, "synthetic images")
-            shape = (num_items + num_queries, *facts.item_shape)
+            shape = (num_items + 2 * num_queries, *facts.item_shape)
             items = torch.randint(256, shape, dtype=torch.uint8, generator=draw)
             host = Subset(items, torch.randint(facts.num_classes, shape[:1], generator=draw))
             note = "once a process; random images are not read, only brought to the device"
         started = time.perf_counter()
         if host:
-            both = host.to(self._device)
-            data = Dataset(both.rows(0, num_items), both.rows(num_items), both.rows(num_items))
+            drawn, test = host.to(self._device), num_items + num_queries
+            data = Dataset(drawn.rows(0, num_items), drawn.rows(num_items, test), drawn.rows(test))
         else:
             data = load_dataset(config.dataset, config.data, self._device)
-        self._synchronize()
+        synchronize(self._device)
         seconds = Spread.of([time.perf_counter() - started])
         self.rows.append(Row("data loading", "s", seconds, None, None, note))
         return Dataset(data.training.rows(0, num_items), data.validation.rows(0, num_queries), data.test)
@@ -160,27 +104,14 @@ class Bench:
         self._measure_rates()
         self._measure_augmentation()
         self._measure_training()
+        self._derive_compilation()
         self._measure_memory()
         self._measure_validation()
+        self._measure_snapshot()
         self._measure_rates()  # again: other work may have held the machine up the first time
         floors = {figure: floor() for figure, floor in self._floors.items()}
         self.rows = [replace(row, floor=floors.get(row.figure)) for row in self.rows]
-
-    def _synchronize(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-
-    def _wall(self, work: Callable[[], object]) -> Run:
-        """Times work up to the end of what it started on the device."""
-
-        def run() -> float:
-            self._synchronize()
-            started = time.perf_counter()
-            work()
-            self._synchronize()
-            return time.perf_counter() - started
-
-        return run
+        self._derive_trials()
 
     def _add(
         self,
@@ -222,35 +153,11 @@ class Bench:
         return num_images / floor_s if num_images else floor_s
 
     def _measure_rates(self) -> None:
-        """The best of many products and convolutions, in the arithmetic of the encoder.
-
-        On some CPUs torch multiplies matrices by another library than it convolves, and slower.
-        """
-        is_gpu = self._device.type == "cuda"
-        size, batch, channels = (8192, 256, 256) if is_gpu else (1024, 32, 64)
-        num_flops = {
-            "matrix product": 2 * size**3,
-            "convolution": 2 * batch * 32 * 32 * channels**2 * 9,
-        }
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(
-            "high" if is_gpu and torch.backends.cudnn.allow_tf32 else "highest"
-        )
+        """Takes the best rates; earlier ones stay where they were better."""
         for precision in self._options.precision:
-            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-            matrix = torch.randn(size, size, device=self._device, dtype=dtype)
-            images = torch.randn(batch, channels, 32, 32, device=self._device, dtype=dtype)
-            images = images.to(memory_format=torch.channels_last)
-            weight = matrix[: channels * 9, :channels].reshape(channels, channels, 3, 3)
-            runs = {
-                "matrix product": self._wall(partial(torch.matmul, matrix, matrix)),
-                "convolution": self._wall(partial(functional.conv2d, images, weight, padding=1)),
-            }
-            spreads = rotate(runs, 30)
-            best = self.rates.setdefault(precision, dict.fromkeys(runs, 0.0))
-            for name in runs:
-                best[name] = max(best[name], num_flops[name] / spreads[name].low)
-        torch.set_float32_matmul_precision(before)
+            known = self.rates.setdefault(precision, {})
+            for name, rate in best_rates(precision, self._device).items():
+                known[name] = max(known.get(name, 0.0), rate)
 
     def _measure_augmentation(self) -> None:
         port, batches, num_rows = self._port, self._eager[0].batches, self._num_epoch_rows
@@ -260,15 +167,15 @@ class Bench:
         parts = [port.augmented(start, min(start + self._size, len(some))) for start in starts]
         self._add(
             "augmentation",
-            {"one CPU thread": _cpu_time(lambda: deque(_prepared(on_cpu), maxlen=0))},
-            _cpu_time(lambda: [default_collate([part[i] for i in range(len(part))]) for part in parts]),
+            {"one CPU thread": cpu_time(lambda: deque(prepared(on_cpu), maxlen=0))},
+            cpu_time(lambda: [default_collate([part[i] for i in range(len(part))]) for part in parts]),
             "CPU time of batches ready for the encoder; goal: a ratio of 10",
             len(some),
         )
         images = port.augmented(0, num_rows)
         self._add(
             "augmented batches",
-            {self._device.type: self._wall(lambda: deque(_prepared(batches), maxlen=0))},
+            {self._device.type: self._wall(lambda: deque(prepared(batches), maxlen=0))},
             self._wall(lambda: deque(port.batches(images), maxlen=0)),
             f"wall time; the port has {self._options.port_workers} workers, whose start is included",
             num_rows,
@@ -276,7 +183,7 @@ class Bench:
 
     def _measure_training(self) -> None:
         port, num_items, num_rows = self._port, len(self._data.training), self._num_epoch_rows
-        batches = list(_prepared(self._eager[0].bare_batches))
+        batches = list(prepared(self._eager[0].bare_batches))
         self._add(
             "forward",
             {ours.label: self._wall(ours.forward) for ours in self._eager},
@@ -306,13 +213,28 @@ class Bench:
             warm_up=False,
         )
 
+    def _derive_compilation(self) -> None:
+        """Makes the rows of compilation, from how long all takes once it is compiled."""
+        note = (
+            f"what the first {NUM_FIRST_STEPS} runs of the steps and the first epoch took beyond later "
+            "ones, once; less where torch's cache on disk has the graphs; those of a trial's warm-up, "
+            "whose encoder rests, come on top"
+        )
+        share = self._num_epoch_rows / len(self._data.training)
+        for ours in self._ours:
+            if ours.config.compile:
+                steps_s = self._num_step_rows / self._row(f"training step, {ours.label}").ours.median
+                epoch_s = self._row(f"epoch, {ours.label}").ours.median * share
+                seconds = Spread.of([ours.compilation_s(steps_s, epoch_s)])
+                self.rows.append(Row(f"compilation, {ours.label}", "s", seconds, None, None, note))
+
     def _measure_memory(self) -> None:
         note = "growth of this process in training steps"
         if self._device.type == "cuda":
             note = "all that is allocated in training steps; both sides' models are there"
-        port = None if self._options.skip_port else _peak_mib(self._device, self._port_steps)
+        port = None if self._options.skip_port else peak_mib(self._device, self._port_steps)
         for ours in self._ours:
-            if peak := _peak_mib(self._device, ours.steps):
+            if peak := peak_mib(self._device, ours.steps):
                 self.rows.append(Row(f"peak memory, {ours.label}", "MiB", peak, port, None, note))
 
     def _measure_validation(self) -> None:
@@ -354,27 +276,30 @@ class Bench:
             warm_up=False,
         )
 
+    def _measure_snapshot(self) -> None:
+        ours, data = self._eager[0], self._data
+        result = validate(ours.placed.model, data)
+        report = EpochReport(ours.config.epochs, result.metrics)
+        validation = Validation(report, ours.placed.model, data, result.gallery, result.queries)
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / "snapshot"
+            write = self._wall(
+                lambda: write_snapshot(folder, ours.config, validation, with_embeddings=True)
+            )
+            seconds = rotate({"": write}, self._options.repeats, warm_up=False)[""]
+        note = (
+            f"writing one, with embeddings, for which {len(data.test):,} test images are embedded; "
+            "a trial writes one a validation at most"
+        )
+        self.rows.append(Row("snapshot", "s", seconds, None, None, note))
 
-def _peak_mib(device: torch.device, run: Run) -> Spread | None:
-    """The peak of memory while something runs; None where the system does not say.
+    def _derive_trials(self) -> None:
+        """Makes the rows of whole trials, from rows that have their floors."""
+        for ours in self._ours:
+            # No validation is compiled, so the eager one of the same precision is also a compiled way's.
+            parts = self._row(f"epoch, {ours.label}"), self._row(f"validation, {ours.config.precision}")
+            compiled = self._row(f"compilation, {ours.label}") if ours.config.compile else None
+            self.rows.append(trial_row(ours.label, ours.config, *parts, compiled))
 
-    On a GPU all that is allocated; on a CPU how far the process grew, once what it had freed was
-    given back.
-    """
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        return Spread.of([torch.cuda.max_memory_allocated(device) / 2**20])
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _resident_kib("VmRSS")
-        run()
-        return Spread.of([max(_resident_kib("VmHWM") - before, 1) / 1024])
-    except (OSError, AttributeError):  # only Linux has these, and only with the GNU C library
-        return None
-
-
-def _resident_kib(name: str) -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{name}:")[1].split(maxsplit=1)[0])
+    def _row(self, figure: str) -> Row:
+        return next(row for row in self.rows if row.figure == figure)

@@ -1,5 +1,7 @@
 import json
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables import bench
+from trainables import bench, execution
 from trainables.batches import Batches
+from trainables.bench_ours import Ours
 from trainables.bench_rows import Row, Run, Spread, count_flops, rotate
+from trainables.bench_trial import trial_row, trial_s
 from trainables.config import TrialConfig
 from trainables.distributed import SINGLE
 from trainables.execution import place_model
@@ -56,6 +60,17 @@ def trial() -> TrialConfig:
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     return Dataset(random_images(64, 5), random_images(16, 5, seed=1), random_images(16, 5, seed=2))
+
+
+@pytest.fixture
+def quick_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Captures graphs as ever, but generates no code for them; no model is warm before or after."""
+    monkeypatch.setattr(execution, "_WARM_MODELS", {})
+    monkeypatch.setattr(
+        execution, "_compile", lambda function, device: torch.compile(function, backend="aot_eager")
+    )
+    yield
+    torch.compiler.reset()
 
 
 @pytest.mark.parametrize("num_classes", [4, 60])
@@ -147,6 +162,49 @@ def test_ratio_and_gap_say_how_many_times_better() -> None:
     assert Row("epoch", "s", Spread(2, 1, 3), None, None, "").cells()[3:] == ("-", "-", "-", "-")
 
 
+@pytest.mark.parametrize(
+    ("config", "num_validations"),
+    [(TrialConfig(), 40), (TrialConfig(validate_every=7), 29), (TrialConfig(epochs=3), 1)],
+)
+def test_trial_has_all_epochs_and_validations(config: TrialConfig, num_validations: int) -> None:
+    assert trial_s(config, epoch_s=1.0, validation_s=0.0) == 10 + config.epochs
+    assert trial_s(config, epoch_s=0.0, validation_s=1.0) == num_validations
+    assert trial_s(config, 2.0, 3.0, 5.0) == 2 * (10 + config.epochs) + 3 * num_validations + 5
+
+
+def test_trial_is_the_sum_of_its_parts() -> None:
+    epoch = Row("epoch, bf16 compiled", "s", Spread(2, 1, 4), Spread(20, 10, 40), 0.5, "")
+    validation = Row("validation, bf16", "s", Spread(3, 2, 8), Spread(30, 20, 80), 0.25, "")
+    compilation = Row("compilation, bf16 compiled", "s", Spread(60, 60, 60), None, None, "")
+    row = trial_row("bf16 compiled", TrialConfig(), epoch, validation, compilation)
+    assert (row.figure, row.unit) == ("trial, bf16 compiled", "s")
+    assert row.ours == (210 * 2 + 40 * 3 + 60, 210 * 1 + 40 * 2 + 60, 210 * 4 + 40 * 8 + 60)
+    assert row.port == (210 * 20 + 40 * 30, 210 * 10 + 40 * 20, 210 * 40 + 40 * 80)
+    assert row.floor == 210 * 0.5 + 40 * 0.25
+    assert row.ratio == 5400 / 600 and row.gap == 600 / 115
+    for text in ("a sum", "10 warm-up and 200 epochs", "40 validations", "upper bound", "360 s"):
+        assert text in row.note
+    eager = trial_row("bf16", TrialConfig(), epoch, validation, None)
+    assert eager.ours == (540, 290, 1160) and eager.port == row.port
+    alone = replace(epoch, port=None), replace(validation, port=None)
+    assert trial_row("bf16", TrialConfig(), *alone, None).port is None
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_compilation_is_what_first_calls_take_beyond_later_ones(
+    trial: TrialConfig, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter([9.0, 2.0, 0.5])
+    monkeypatch.setattr(Ours, "steps", lambda self: next(steps))
+    monkeypatch.setattr(Ours, "epoch", lambda self: 5.0)
+    compiled = trial.model_copy(update={"compile": True})
+    ours = Ours(compiled, data.training, num_step_rows=64, num_epoch_rows=64)
+    assert next(steps, None) is None
+    assert ours.compilation_s(steps_s=0.5, epoch_s=1.0) == 9.0 + 2.0 + 0.5 + 5.0 - 3 * 0.5 - 1.0
+    assert ours.compilation_s(steps_s=9.0, epoch_s=9.0) == 0
+    assert Ours(trial, data.training, 64, 64).compilation_s(steps_s=0.0, epoch_s=0.0) == 0
+
+
 def test_command_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "bench.json"
     tiny = "--encoder resnet8 --items 256 --steps 1 --port-workers 0 --device cpu --json"
@@ -167,17 +225,38 @@ def test_command_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureFixtu
         "augmentation, one CPU thread",
         "augmented batches, cpu",
         "metrics, all",
+        "snapshot",
+        "trial, fp32",
     }
     assert figures.keys() - {"peak memory, fp32"} == expected
     for name, row in figures.items():
         assert name in printed
         values = list(row["ours"].values())
-        if name != "data loading":
+        if name not in ("data loading", "snapshot"):
             values += [*row["port"].values(), row["ratio"]]
-        if name.split(",")[0] in floors | {"metrics"}:
+        if name.split(",")[0] in floors | {"metrics", "trial"}:
             values += [row["floor"], row["gap"]]
         assert all(math.isfinite(value) and value > 0 for value in values), row
         assert row["ours"]["low"] <= row["ours"]["median"] <= row["ours"]["high"]
+    whole, epoch, validation = (figures[f"{name}, fp32"] for name in ("trial", "epoch", "validation"))
+    for side in ("ours", "port"):
+        parts = 210 * epoch[side]["median"] + 40 * validation[side]["median"]
+        assert whole[side]["median"] == pytest.approx(parts)
+    assert whole["floor"] == pytest.approx(210 * epoch["floor"] + 40 * validation["floor"])
+    assert "28 test images" in figures["snapshot"]["note"] and figures["snapshot"]["port"] is None
+
+
+@pytest.mark.usefixtures("quick_compiler")
+def test_compiled_trial_includes_its_compilation() -> None:
+    tiny = "--encoder resnet8 --items 40 --batch-size 20 --repeats 1 --skip-port --device cpu --compile"
+    _, rows = bench.run(tiny.split())
+    seconds = {row.figure: row.ours.median for row in rows}
+    compilation = {name for name in seconds if name.startswith("compilation")}
+    assert compilation == {"compilation, fp32 compiled"}
+    assert seconds["compilation, fp32 compiled"] > seconds["epoch, fp32 compiled"]
+    for label, once in (("fp32", 0.0), ("fp32 compiled", seconds["compilation, fp32 compiled"])):
+        parts = 210 * seconds[f"epoch, {label}"] + 40 * seconds["validation, fp32"]
+        assert seconds[f"trial, {label}"] == pytest.approx(parts + once)
 
 
 def test_port_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,6 +278,7 @@ def test_port_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
         (["--steps", "0"], "--steps"),
         (["--seed", str(2**32)], "--seed"),
         (["--precision", "fp8"], "fp8"),
+        (["--compile", "--precision", "fp32", "bf16"], "one --precision"),
         (["--source", ""], "--source"),
         (["--encoder", "digits_cnn"], "digits_cnn"),
         (["--json", "no/such/folder/x.json"], "--json"),
