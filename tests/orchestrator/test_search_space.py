@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from orchestrator.search_space import (
     Parameter,
     Value,
     check,
+    combinations,
     default_of,
     is_active,
     order,
@@ -150,3 +152,34 @@ def test_check_lists_every_condition_that_cannot_hold() -> None:
         "c": parameter(choice=[1], when={"a": [1, 2]}),
     }
     assert [fault.location for fault in check(space)] == [("b", "when", "a"), ("b", "when", "missing")]
+
+
+@EXAMPLES
+@given(spaces_without_cycles())
+def test_combinations_are_all_that_can_be_drawn(space: dict[str, Parameter]) -> None:
+    drawn = set()
+    for numbers in itertools.product([0, 1], repeat=len(space)):
+        wanted = dict(zip(space, numbers, strict=True))
+        values: dict[str, Value] = {}
+        for name in order(space):
+            if is_active(space[name], values):
+                values[name] = wanted[name]
+        drawn.add(frozenset(values.items()))
+    found = [frozenset(values.items()) for values in combinations(space, space)]
+    assert len(found) == len(set(found))
+    assert set(found) == drawn
+
+
+def test_combinations_are_of_the_named_parameters_and_their_conditions() -> None:
+    space = {
+        "a": parameter(int=[1, 3]),
+        "b": parameter(choice=["x", "y"], when={"a": [2]}),
+        "c": parameter(uniform=[0.0, 1.0]),
+    }
+    assert list(combinations(space, ["b"])) == [
+        {"a": 1},
+        {"a": 3},
+        {"a": 2, "b": "x"},
+        {"a": 2, "b": "y"},
+    ]
+    assert list(combinations(space, [])) == [{}]

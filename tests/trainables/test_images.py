@@ -8,6 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from trainables.config import DATASET_FACTS, DataConfig, DatasetName
+from trainables.image_sources import DataError
 from trainables.images import DATASETS, Dataset, Subset, load_dataset
 
 CPU = torch.device("cpu")
@@ -97,3 +98,11 @@ def test_gallery_of_the_test_is_training_and_validation(digits: Dataset) -> None
     assert len(gallery) == 1197 + 300
     assert torch.equal(gallery.items[:1197], digits.training.items)
     assert torch.equal(gallery.labels[1197:], digits.validation.labels)
+
+
+def test_more_items_than_there_are_is_refused_with_their_number() -> None:
+    two = load_dataset("digits", DataConfig(num_classes=2), CPU)
+    num_items = len(two.training)
+    load_dataset("digits", DataConfig(num_classes=2, num_training_items=num_items), CPU)
+    with pytest.raises(DataError, match=f"there are {num_items} images of 2 classes to train on"):
+        load_dataset("digits", DataConfig(num_classes=2, num_training_items=num_items + 1), CPU)
