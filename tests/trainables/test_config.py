@@ -245,7 +245,6 @@ def test_settings_that_fit_are_taken(settings: dict[str, Any]) -> None:
         ("cifar100", {"num_training_items": 2_000}, 2_000),
         ("cifar10", {"num_classes": 2, "num_training_items": 8_999}, 8_999),
         ("cifar10", {"num_classes": 2, "num_training_items": 9_001}, 9_000),
-        ("cifar10", {"num_training_items": 50_000}, 45_000),
     ],
 )
 def test_number_of_training_items_follows_classes_and_limit(
