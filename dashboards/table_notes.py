@@ -152,7 +152,7 @@ def paper_notes(
 
 def _split_note(data_order: str) -> str:
     if data_order == "original":
-        return "The split into training and validation images is the paper's."
+        return "Training and validation images are those of the paper's split, or a part of them."
     known = "may be" if data_order else "is not recorded and may be"
     return (
         f"The order of the source's rows {known} another than the original archive's, and then other "

@@ -4,6 +4,7 @@ since workers may have other working directories.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from orchestrator.errors import UserError
@@ -29,11 +30,19 @@ def with_absolute_paths(settings: SweepSettings, must_exist: bool) -> SweepSetti
     weights = _absolute("encoder_weights", trial.encoder_weights, must_exist, "trial")
     data = trial.data.model_copy(update={"source": source})
     trial = trial.model_copy(update={"data": data, "encoder_weights": weights})
-    for name in space.keys() & _WORDS.keys():
-        choice = [
-            _absolute(name, value, must_exist, "search_space") for value in space[name].choice or []
-        ]
-        space[name] = space[name].model_copy(update={"choice": choice})
+    for name, parameter in space.items():
+        changes: dict[str, object] = {
+            "when": {
+                parent: [_absolute(parent, value, False, "search_space") for value in allowed]
+                for parent, allowed in parameter.when.items()
+            }
+        }
+        if parameter.choice is not None:
+            paths = [_absolute(name, value, must_exist, "search_space") for value in parameter.choice]
+            if name in _WORDS:
+                paths = list(dict.fromkeys(paths))  # two spellings of one path are one value
+            changes["choice"] = paths
+        space[name] = parameter.model_copy(update=changes)
     first_trials = [
         {name: _absolute(name, value, False, "first_trials") for name, value in given.items()}
         for given in settings.first_trials
@@ -45,14 +54,23 @@ def with_absolute_paths(settings: SweepSettings, must_exist: bool) -> SweepSetti
 def _absolute(name: str, value: Value, must_exist: bool, group: str) -> Value:
     if name not in _WORDS or not isinstance(value, str) or value in _WORDS[name]:
         return value
-    path = Path(value).expanduser() if value.startswith("~/") else Path(value)
-    # A source that is neither spelled as a path nor one that is there is a hub id.
-    is_path = name == "encoder_weights" or value.startswith((".", "/", "~")) or path.exists()
-    if not is_path:
+    is_source = name == "data.source"
+    path = Path(value)
+    with contextlib.suppress(RuntimeError):  # there is no such user
+        path = path.expanduser()
+    if is_source and not is_path(value):
         return value
-    if must_exist and not path.exists():
-        others = " or ".join(("a hub id", *_WORDS[name]) if name == "data.source" else _WORDS[name])
+    if must_exist and not (path.is_dir() if is_source else path.is_file()):
+        others = "a hub id or torchvision" if is_source else "imagenet or none"
+        fault = f"is not a {'directory' if is_source else 'file'}" if path.exists() else "does not exist"
         place = (group, *name.split(".")) if group == "trial" else (group, name)
-        text = f"{'.'.join(place)}: {path.absolute()} does not exist; name another path, {others}"
+        text = f"{'.'.join(place)}: {path.absolute()} {fault}; name another path, {others}"
         raise UserError(text, location=place)
     return str(path.absolute())
+
+
+def is_path(source: str) -> bool:
+    """Whether a data source is a path: spelled as one, or a directory here with Parquet files in it;
+    else it is a hub id.
+    """
+    return source.startswith((".", "/", "~")) or any(Path(source).rglob("*.parquet"))

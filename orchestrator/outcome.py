@@ -64,8 +64,9 @@ def _summary(outcome: Outcome) -> str:
         if record.count(status)
     )
     took = format_duration((record.ended or time.time()) - record.started)
+    reason = record.reason or outcome.storage_error
     return (
-        f"{outcome.status} after {took}: {record.reason}. Trials: {counts or 'none'}; "
+        f"{outcome.status} after {took}: {reason}. Trials: {counts or 'none'}; "
         f"front: {len(record.front)} points, hypervolume {record.hypervolume():.4g}"
     )
 

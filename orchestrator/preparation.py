@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import ray
-import torch
 from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.errors import UserError
@@ -15,10 +14,11 @@ from trainables.config import DATASET_FACTS, TrialConfig
 from trainables.encoders import WeightsError, build_encoder, load_weights
 from trainables.image_cache import open_images
 from trainables.image_sources import DataError
-from trainables.images import load_dataset
+from trainables.images import require_items
 
-_READ_FROM = ("dataset", "data.source", "data.num_classes", "data.num_training_items")
-_READ_FROM_ENCODER = ("encoder", "encoder_weights")
+_READ_FROM = ("dataset", "data.source")
+_AMOUNTS = ("data.num_classes", "data.num_training_items")
+_WEIGHTS = ("encoder", "encoder_weights")
 
 
 class DataFacts(NamedTuple):
@@ -28,25 +28,18 @@ class DataFacts(NamedTuple):
         source: where it comes from: a hub id, an absolute path, or torchvision.
         is_original_order: whether its rows are in the order of the authors' archive, and so the split
             is the paper's.
-        num_items: of training, validation and test set.
     """
 
     source: str
     is_original_order: bool
-    num_items: tuple[int, int, int]
 
     def sentence(self) -> str:
         """All of it, for people."""
-        training, validation, test = self.num_items
-        order = (
-            "in the original order: the split is the paper's"
-            if self.is_original_order
-            else "whose rows may be in another order than the original archive's: the split is the "
-            "paper's permutation of these rows"
-        )
+        if self.is_original_order:
+            return f"data from {self.source}, in the original order: the split is the paper's"
         return (
-            f"data from {self.source}, {order}; {training:,} training, {validation:,} validation and "
-            f"{test:,} test images"
+            f"data from {self.source}, whose rows may be in another order than the original archive's: "
+            "the split is the paper's permutation of these rows"
         )
 
 
@@ -69,36 +62,44 @@ def prepare(settings: SweepSettings) -> list[DataFacts]:
         return ray.get(task.remote([config.model_dump() for config in configs]))
     except RayTaskError as error:
         cause = error.cause
-        if isinstance(cause, DataError):
-            raise UserError(f"trial.{cause}", location=("trial", "data", "source")) from None
-        if isinstance(cause, WeightsError):
-            raise UserError(f"trial.{cause}", location=("trial", "encoder_weights")) from None
+        if isinstance(cause, (DataError, WeightsError)):
+            raise _refusal(str(cause), settings) from None
         raise
     except RayError as error:
         raise UserError(f"the process that reads data and weights ended early: {error}") from None
 
 
+def _refusal(message: str, settings: SweepSettings) -> UserError:
+    """The error with the place of the setting that its message begins with."""
+    known = [name for name in (*_READ_FROM, *_AMOUNTS, *_WEIGHTS) if message.startswith(name)]
+    name = known[-1] if known else "data.source"
+    if name in settings.search_space:
+        return UserError(f"search_space: {message}", location=("search_space", name))
+    return UserError(f"trial.{message}", location=("trial", *name.split(".")))
+
+
 def needed_by(settings: SweepSettings) -> list[TrialConfig]:
-    """A configuration for each dataset and weights from outside that a trial may ask for."""
-    wanted = [name for name in settings.search_space if name in _READ_FROM + _READ_FROM_ENCODER]
-    found: dict[object, TrialConfig] = {}
-    for values in combinations(settings.search_space, wanted):
+    """Configurations that between them name all data and weights from outside that a trial may want."""
+    names = (*_READ_FROM, *_AMOUNTS, *_WEIGHTS)
+    varied = [name for name in settings.search_space if name in names]
+    wanted: dict[object, TrialConfig] = {}
+    for values in combinations(settings.search_space, varied):
         config = to_trial_config(settings.trial, values)
-        if DATASET_FACTS[config.dataset].has_sources or config.encoder_weights != "none":
-            data = config.data.model_dump_json()
-            found.setdefault((config.dataset, data, config.encoder, config.encoder_weights), config)
-    return list(found.values())
+        if DATASET_FACTS[config.dataset].has_sources or config.data.num_training_items:
+            wanted.setdefault((config.dataset, config.data.model_dump_json()), config)
+        if config.encoder_weights != "none":
+            wanted.setdefault((config.encoder, config.encoder_weights), config)
+    return list(dict.fromkeys(wanted.values()))
 
 
 def _prepare(trials: list[dict[str, object]]) -> list[DataFacts]:
-    facts: dict[DataFacts, None] = {}
-    for trial in trials:
-        config = TrialConfig.model_validate(trial)
+    configs = [TrialConfig.model_validate(trial) for trial in trials]
+    for config in {(config.encoder, config.encoder_weights): config for config in configs}.values():
         load_weights(build_encoder(config.encoder), config.encoder, config.encoder_weights)
-        if config.dataset == "digits":
-            continue
-        images = open_images(config.dataset, config.data.source)
-        data = load_dataset(config.dataset, config.data, torch.device("cpu"))
-        num_items = len(data.training), len(data.validation), len(data.test)
-        facts[DataFacts(images.source, images.is_original_order, num_items)] = None
+    facts: dict[DataFacts, None] = {}
+    for config in configs:
+        require_items(config.dataset, config.data)
+        if config.dataset != "digits":
+            images = open_images(config.dataset, config.data.source)
+            facts[DataFacts(images.source, images.is_original_order)] = None
     return list(facts)

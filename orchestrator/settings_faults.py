@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from orchestrator.settings import SweepSettings
 
 _METRICS_IN_SHORT = [n for n in METRICS if not n.startswith("recall")] + ["recall_at_1 .. recall_at_20"]
-_MAX_COMBINATIONS_SHOWN = 5
 
 Faults = list[tuple[Location, str]]
 """Each a place in the file, and what is wrong there."""
@@ -100,13 +99,14 @@ def _unfit_objectives(settings: SweepSettings) -> Faults:
 
 
 def _unfit_resources(settings: SweepSettings) -> Faults:
-    resources, device = settings.resources, settings.trial.device
-    if device == "cuda" and not resources.gpus:
-        text = "device is cuda, but resources.gpus is 0; ask for a GPU, or set device to auto"
-        return [(("trial", "device"), text)]
-    if device == "cpu" and resources.gpus:
-        text = "device is cpu, but resources.gpus asks for a GPU; set gpus to 0, or device to auto"
-        return [(("trial", "device"), text)]
+    resources = settings.resources
+    varied = settings.search_space.get("device")
+    if varied and (
+        fault := next(filter(None, (_unfit_device(settings, d) for d in varied.extremes())), None)
+    ):
+        return [(("search_space", "device"), fault)]
+    if not varied and (fault := _unfit_device(settings, settings.trial.device)):
+        return [(("trial", "device"), fault)]
     if resources.gpus > 1 and resources.workers == 0:
         text = "one process trains on one GPU; set resources.workers to the number of GPUs and gpus to 1"
         return [(("resources", "gpus"), text)]
@@ -114,6 +114,14 @@ def _unfit_resources(settings: SweepSettings) -> Faults:
         text = "a worker group needs whole GPUs; set gpus to a whole number or workers to 0"
         return [(("resources", "gpus"), text)]
     return []
+
+
+def _unfit_device(settings: SweepSettings, device: Value) -> str | None:
+    if device == "cuda" and not settings.resources.gpus:
+        return "device is cuda, but resources.gpus is 0; ask for a GPU, or set device to auto"
+    if device == "cpu" and settings.resources.gpus:
+        return "device is cpu, but resources.gpus asks for a GPU; set gpus to 0, or device to auto"
+    return None
 
 
 def _unfit_first_trials(settings: SweepSettings) -> Faults:
@@ -143,14 +151,20 @@ def _unfit_combinations(settings: SweepSettings) -> Faults:
     known of.
     """
     names = [name for name in settings.search_space if name in CROSS_CHECKED]
-    faults: Faults = []
+    faults: dict[str, tuple[Location, str]] = {}
     for values in combinations(settings.search_space, names):
-        shown = {name: value for name, value in values.items() if name in names}
-        if shown and (fault := _combination_fault(settings, values)):
-            trial = ", ".join(f"{name} {value}" for name, value in shown.items())
-            text = f"a trial with {trial} cannot be: {fault}; a `when` can keep such values apart"
-            faults.append((("search_space", next(iter(shown))), text))
-    return faults[:_MAX_COMBINATIONS_SHOWN]
+        fault = _combination_fault(settings, values)
+        if fault is None or fault in faults:
+            continue
+        culprits = {name: value for name, value in values.items() if name in names}
+        for name in list(culprits):
+            rest = {other: value for other, value in culprits.items() if other != name}
+            if _combination_fault(settings, rest) == fault:
+                culprits = rest
+        trial = ", ".join(f"{name} {value}" for name, value in culprits.items())
+        text = f"a trial with {trial} cannot be: {fault}; a `when` can keep such values apart"
+        faults[fault] = (("search_space", next(iter(culprits))), text)
+    return list(faults.values())
 
 
 def _combination_fault(settings: SweepSettings, values: Mapping[str, Value]) -> str | None:

@@ -167,8 +167,8 @@ class _Sweep:
         )
         self.listeners: list[Listener] = [
             ProposalListener(self.proposals),
+            self.tracker,  # before what it no longer wants is removed
             self.retention,
-            self.tracker,
             self.progress,
         ]
         self.num_unwritten = 0

@@ -84,13 +84,12 @@ class Progress:
 
 def evaluation_line(event: PointEvaluated, record: SweepRecord) -> str:
     """One line: how many points are evaluated, and the last one's test values."""
-    values = ", ".join(
-        f"{name} {_format(value)}"
-        for name, value in event.metrics.items()
-        if name.removeprefix("test_") in record.objectives
-    )
     done = f"[{len(record.evaluations)} evaluated] {event.trial} epoch {event.epoch}"
-    return f"{done}: {values or f'failed: {event.reason}'}"
+    if event.reason:
+        return f"{done}: failed: {event.reason}"
+    names = [f"test_{name}" for name in record.objectives]
+    values = [f"{name} {_format(event.metrics[name])}" for name in names if name in event.metrics]
+    return f"{done}: {', '.join(values) or '-'}"
 
 
 def progress_line(
@@ -105,9 +104,10 @@ def progress_line(
     ]
     if record.started is not None:
         parts.append(f"{format_duration(now - record.started)} gone")
-        if record.evaluations or record.count("completed", "stopped", "failed") == num_trials:
-            parts.append(f"{len(record.evaluations)} points evaluated on the test set")
-            return ", ".join(parts)
+        if record.evaluations:
+            num_failed = record.num_failed_evaluations
+            parts.append(f"{len(record.evaluations) - num_failed} points evaluated on the test set")
+            return ", ".join([*parts, *([f"{num_failed} not"] if num_failed else [])])
         left = time_left(record, num_trials, time_budget_s, now)
         parts.append(f"about {format_duration(left)} left" if left is not None else "time left unknown")
     return ", ".join(parts)
@@ -142,7 +142,7 @@ def front_as_table(record: SweepRecord, points: list[Point]) -> Table:
     """The front's points with their configurations; those of the test in brackets."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in record.objectives:
-        header = f"{name} (test)" if record.evaluations else name
+        header = f"{name} (test)" if any(record.evaluations.values()) else name
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("trial", no_wrap=True)
     table.add_column("epoch", justify="right", no_wrap=True)

@@ -100,6 +100,7 @@ class Tracker:
             case TrialReported():
                 report = EpochReport.from_dict(event.report)
                 self._operations.put(lambda: self._log_report(event.trial, report, event.time))
+                self._publish_snapshots(record)
                 self._refresh_if_due(record)
             case TrialEnded():
                 self._on_trial_ended(event, record)
@@ -262,6 +263,8 @@ class Tracker:
     def _upload_snapshot(self, trial: str, epoch: int) -> None:
         folder = self._paths.snapshot(trial, epoch)
         try:
+            if not folder.exists():  # MLflow would upload nothing, without a word
+                raise FileNotFoundError(folder)
             self._client.log_artifacts(self._run_ids[trial], str(folder), _snapshot_artifact(epoch))
         except (OSError, MlflowException):
             if folder.exists():

@@ -299,7 +299,9 @@ class Bench:
             # No validation is compiled, so the eager one of the same precision is also a compiled way's.
             parts = self._row(f"epoch, {ours.label}"), self._row(f"validation, {ours.config.precision}")
             compiled = self._row(f"compilation, {ours.label}") if ours.config.compile else None
-            self.rows.append(trial_row(ours.label, ours.config, *parts, compiled))
+            self.rows.append(
+                trial_row(ours.label, ours.config, len(self._data.training), *parts, compiled)
+            )
 
     def _row(self, figure: str) -> Row:
         return next(row for row in self.rows if row.figure == figure)

@@ -7,7 +7,7 @@ import math
 from trainables.bench_rows import Row, Spread
 from trainables.config import TrialConfig
 
-_GOAL = "goal on an H200-class GPU: 360 s, and a ratio of 5"
+_GOAL = "goal on an H200-class GPU with 45,000 images: 360 s, and a ratio of 5"
 
 
 def trial_s(
@@ -19,7 +19,12 @@ def trial_s(
 
 
 def trial_row(
-    label: str, config: TrialConfig, epoch: Row, validation: Row, compilation: Row | None
+    label: str,
+    config: TrialConfig,
+    num_images: int,
+    epoch: Row,
+    validation: Row,
+    compilation: Row | None,
 ) -> Row:
     """The row of a whole trial: ours, the port's and the floor are each the sum of its own parts.
 
@@ -28,6 +33,7 @@ def trial_row(
     Args:
         label: how ours is executed.
         config: says how many epochs and validations there are.
+        num_images: of an epoch.
         epoch: of the same label, in seconds.
         validation: of the same precision, in seconds.
         compilation: of the same label, in seconds; None where nothing is compiled.
@@ -44,7 +50,8 @@ def trial_row(
         floor = trial_s(config, epoch.floor, validation.floor)
     note = (
         f"a sum of the figures above, not measured whole: {config.warmup.epochs} warm-up and "
-        f"{config.epochs} epochs, all as long as a training epoch, an upper bound of those that train "
+        f"{config.epochs} epochs of {num_images:,} images, all as long as a training epoch, an upper "
+        "bound of those that train "
         f"the head alone; {_num_validations(config)} validations, which are never compiled; where "
         f"compiled, the compilation once; no early stopping, no snapshots; {_GOAL}"
     )

@@ -100,7 +100,7 @@ def _compiled_for(config: TrialConfig, device: torch.device) -> object:
     """What the graphs of an encoder depend on: how it computes, and how large its batches are, of which
     the data's number decides the last one's.
     """
-    computes = config.encoder, config.precision, config.channels_last, device
+    computes = config.encoder, config.precision, config.channels_last, config.deterministic, device
     return (*computes, config.batch_size, config.num_views, config.dataset, config.data)
 
 

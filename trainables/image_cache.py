@@ -107,7 +107,7 @@ def open_images(dataset: ImageDataset, source: str | None) -> CachedImages:
         DataError: the source cannot be read, or the cache cannot be written.
     """
     named = source or default_source(dataset)
-    directory = find_directory(named)
+    directory = find_directory(source) if source else None
     resolved = str(directory or named)
     stats = [(path, path.stat()) for path in parquet_files(directory)] if directory else []
     files = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]

@@ -96,7 +96,9 @@ def find_directory(source: str) -> Path | None:
     path = Path(source)
     with contextlib.suppress(RuntimeError):  # There is no such user: no such directory either.
         path = path.expanduser()
-    if source == TORCHVISION or not (source.startswith((".", "/", "~")) or path.exists()):
+    is_spelled_so = source.startswith((".", "/", "~"))
+    # A folder that happens to be called like a hub id is no source.
+    if source == TORCHVISION or not (is_spelled_so or path.is_file() or any(path.rglob("*.parquet"))):
         return None
     if not path.is_dir():
         fault = "is not a directory" if path.exists() else "does not exist"

@@ -70,6 +70,25 @@ def load_dataset(name: DatasetName, data: DataConfig, device: torch.device) -> D
     return _load(name, data.source, data.num_classes, data.num_training_items, device)
 
 
+def require_items(name: DatasetName, data: DataConfig) -> None:
+    """Sees that a dataset has what `data` asks for, without bringing it to a device.
+
+    Raises:
+        trainables.image_sources.DataError: it cannot be had, or has fewer items.
+    """
+    below = data.num_classes or DATASET_FACTS[name].num_classes
+    labels = DATASETS[name](data.source).training.labels
+    _require(data.num_training_items, int((labels < below).sum()), below)
+
+
+def _require(num_wanted: int | None, num_items: int, num_classes: int) -> None:
+    if num_wanted and num_wanted > num_items:
+        raise DataError(
+            f"data.num_training_items is {num_wanted}, and there are {num_items} images of "
+            f"{num_classes} classes to train on; name at most as many"
+        )
+
+
 @functools.lru_cache(maxsize=2)
 def _load(
     name: DatasetName,
@@ -82,11 +101,7 @@ def _load(
     below = num_classes or DATASET_FACTS[name].num_classes
     parts = dataset.training, dataset.validation, dataset.test
     training, validation, test = (part.below(below).to(device) for part in parts)
-    if num_training_items and num_training_items > len(training):
-        raise DataError(
-            f"data.num_training_items is {num_training_items}, and there are {len(training)} images of "
-            f"{below} classes to train on; name at most as many"
-        )
+    _require(num_training_items, len(training), below)
     return Dataset(training.rows(0, num_training_items), validation, test)
 
 

@@ -140,6 +140,7 @@ def _train(
         report = EpochReport(epoch, {**metrics, **training[epoch]}, training)
         training = {}
         listener(Validation(report, placed.model, dataset, result.gallery, result.queries))
+        del result  # the outputs for all images would stay through the next epochs
         if patience.is_exhausted(epoch, metrics["knn_accuracy"]):
             return
 

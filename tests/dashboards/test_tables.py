@@ -266,16 +266,15 @@ def test_only_trials_of_one_task_are_shown() -> None:
 @pytest.mark.parametrize(
     ("data_order", "note"),
     [
-        ("original", "The split into training and validation images is the paper's."),
+        ("original", "Training and validation images are those of the paper's split"),
         ("of the source", "The order of the source's rows may be another"),
         ("", "The order of the source's rows is not recorded and may be another"),
     ],
 )
 def test_a_split_is_called_the_papers_only_where_it_is(data_order: str, note: str) -> None:
     assert notes(drawn(*three_heads(42), data_order=data_order), note)
-    assert bool(notes(drawn(*three_heads(42), data_order=data_order), "is the paper's.")) == (
-        data_order == "original"
-    )
+    claims = notes(drawn(*three_heads(42), data_order=data_order), "the paper's split")
+    assert bool(claims) == (data_order == "original")
 
 
 def test_a_sweep_without_evaluations_is_refused_with_what_to_do() -> None:

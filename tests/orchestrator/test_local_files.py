@@ -21,6 +21,7 @@ def resolved(trial: dict[str, Any], **changes: Any) -> SweepSettings:
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.parquet").touch()
     (tmp_path / "w.safetensors").touch()
 
 
@@ -59,3 +60,32 @@ def test_a_path_to_nothing_is_refused_where_workers_see_this_machine(
     assert caught.value.location == place
     settings = with_absolute_paths(settings_of(trial=CIFAR | trial), must_exist=False)
     assert str(tmp_path) in settings.model_dump_json()
+
+
+def test_paths_in_conditions_become_absolute(tmp_path: Path) -> None:
+    space = {
+        "encoder_weights": {"choice": ["none", "w.safetensors", "./w.safetensors"]},
+        "temperature": {"uniform": [0.1, 0.2], "when": {"encoder_weights": ["w.safetensors"]}},
+    }
+    settings = resolved({}, search_space=space)
+    weights = str(tmp_path / "w.safetensors")
+    assert settings.search_space["temperature"].when == {"encoder_weights": [weights]}
+    assert settings.search_space["encoder_weights"].choice == ["none", weights]
+
+
+def test_a_folder_called_like_a_hub_id_is_no_source(tmp_path: Path) -> None:
+    (tmp_path / "uoft-cs/cifar100").mkdir(parents=True)
+    assert resolved({"data": {"source": "uoft-cs/cifar100"}}).trial.data.source == "uoft-cs/cifar100"
+
+
+@pytest.mark.parametrize(
+    ("trial", "fault"),
+    [
+        ({"data": {"source": "./w.safetensors"}}, "is not a directory"),
+        ({"encoder_weights": "data"}, "is not a file"),
+        ({"data": {"source": "~no-such-user/data"}}, "does not exist"),
+    ],
+)
+def test_a_path_to_another_kind_of_thing_is_refused(trial: dict[str, Any], fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        resolved(trial)

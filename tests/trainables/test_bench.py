@@ -176,7 +176,7 @@ def test_trial_is_the_sum_of_its_parts() -> None:
     epoch = Row("epoch, bf16 compiled", "s", Spread(2, 1, 4), Spread(20, 10, 40), 0.5, "")
     validation = Row("validation, bf16", "s", Spread(3, 2, 8), Spread(30, 20, 80), 0.25, "")
     compilation = Row("compilation, bf16 compiled", "s", Spread(60, 60, 60), None, None, "")
-    row = trial_row("bf16 compiled", TrialConfig(), epoch, validation, compilation)
+    row = trial_row("bf16 compiled", TrialConfig(), 45_000, epoch, validation, compilation)
     assert (row.figure, row.unit) == ("trial, bf16 compiled", "s")
     assert row.ours == (210 * 2 + 40 * 3 + 60, 210 * 1 + 40 * 2 + 60, 210 * 4 + 40 * 8 + 60)
     assert row.port == (210 * 20 + 40 * 30, 210 * 10 + 40 * 20, 210 * 40 + 40 * 80)
@@ -184,10 +184,10 @@ def test_trial_is_the_sum_of_its_parts() -> None:
     assert row.ratio == 5400 / 600 and row.gap == 600 / 115
     for text in ("a sum", "10 warm-up and 200 epochs", "40 validations", "upper bound", "360 s"):
         assert text in row.note
-    eager = trial_row("bf16", TrialConfig(), epoch, validation, None)
+    eager = trial_row("bf16", TrialConfig(), 45_000, epoch, validation, None)
     assert eager.ours == (540, 290, 1160) and eager.port == row.port
     alone = replace(epoch, port=None), replace(validation, port=None)
-    assert trial_row("bf16", TrialConfig(), *alone, None).port is None
+    assert trial_row("bf16", TrialConfig(), 45_000, *alone, None).port is None
 
 
 @pytest.mark.usefixtures("quick_compiler")
