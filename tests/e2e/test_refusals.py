@@ -21,7 +21,7 @@ REFUSALS = {
     "server": (("--set", "tracking.uri=http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
     "path to nothing": (("--set", "trial.encoder_weights=absent.pt"), "absent.pt does not exist; name"),
     "weights": (("--set", "trial.encoder_weights=README.md"), "README.md holds no state dict"),
-    "data": ((*CIFAR, "--set", "trial.data.source=tests/e2e"), "tests/e2e has no Parquet file"),
+    "data": ((*CIFAR, "--set", "trial.data.source=./tests/e2e"), "tests/e2e has no Parquet file"),
     "key": (("--set", "trial.epoch=1"), "did you mean 'epochs'?"),
 }
 
