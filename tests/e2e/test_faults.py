@@ -9,11 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from mlflow import MlflowClient
+from safetensors.torch import save_file
 from sweep_runs import ray_processes, run_sweep, training_processes, wait_for
 
 from orchestrator.retention import RetentionRule, wanted_snapshots
+from trainables.encoders import build_encoder
 from trainables.snapshots import EMBEDDINGS
 
 pytestmark = pytest.mark.slow
@@ -50,25 +51,27 @@ def test_killed_trial_is_recorded_and_the_others_go_on(tmp_path: Path, no_ray_le
 def test_raising_trial_is_recorded_and_its_process_is_not_reused(
     tmp_path: Path, no_ray_left: None
 ) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("asks for a GPU that must not be there")
+    weights, ledger = tmp_path / "weights.safetensors", tmp_path / "runs/raising/ledger.jsonl"
+    save_file(build_encoder("digits_cnn").state_dict(), weights)
     seen: dict[int, None] = {}
 
     def watch(driver: psutil.Process) -> None:
+        wait_for(lambda: ledger.exists() and "TrialStarted" in ledger.read_text())
+        weights.unlink()  # the first trial does without it, the second one fails
         while driver.is_running() and driver.status() != psutil.STATUS_ZOMBIE:
             with contextlib.suppress(psutil.NoSuchProcess):
                 seen.update(dict.fromkeys(process.pid for process in training_processes(driver)))
             time.sleep(0.05)
 
     overrides = _set(
-        "search_space={device: {choice: [cpu, cuda]}}",
-        "first_trials=[{device: cpu}, {device: cuda}, {device: cpu}, {device: cpu}]",
+        f"search_space={{encoder_weights: {{choice: [none, {weights}]}}}}",
+        f"first_trials=[{{}}, {{encoder_weights: {weights}}}, {{}}, {{}}]",
         "resources.max_concurrent=1",
     )
     sweep = run_sweep(tmp_path, "raising", *overrides, while_running=watch)
     statuses = [trial.status for trial in sweep.record.trials.values()]
     assert statuses == ["completed", "failed", "completed", "completed"]
-    assert "RuntimeError: " in sweep.children["trial-0001"].data.tags["reason"]
+    assert "WeightsError: " in sweep.children["trial-0001"].data.tags["reason"]
     # One process for the first two trials, a new one for the two after the failure.
     assert len(seen) == 2
 
