@@ -16,6 +16,7 @@ from trainables.config import CROSS_CHECKED, TrialConfig
 
 NUM_SHOWN = 5
 _AMOUNTS = CROSS_CHECKED | {"num_views"}
+"""What the number of views in an epoch depends on, with all that its values must go with."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,10 @@ from pathlib import Path
 from orchestrator.errors import UserError
 from orchestrator.search_space import Value
 from orchestrator.settings import SweepSettings
+from trainables.image_sources import TORCHVISION, find_directory
+from trainables.image_tables import DataError
 
-_WORDS = {"data.source": ("torchvision",), "encoder_weights": ("imagenet", "none")}
+_WORDS = {"data.source": (TORCHVISION,), "encoder_weights": ("imagenet", "none")}
 """The settings that may name a path, and what they may say instead."""
 
 
@@ -54,23 +56,19 @@ def with_absolute_paths(settings: SweepSettings, must_exist: bool) -> SweepSetti
 def _absolute(name: str, value: Value, must_exist: bool, group: str) -> Value:
     if name not in _WORDS or not isinstance(value, str) or value in _WORDS[name]:
         return value
-    is_source = name == "data.source"
+    place = (group, *name.split(".")) if group == "trial" else (group, name)
     path = Path(value)
     with contextlib.suppress(RuntimeError):  # there is no such user
         path = path.expanduser()
-    if is_source and not is_path(value):
-        return value
-    if must_exist and not (path.is_dir() if is_source else path.is_file()):
-        others = "a hub id or torchvision" if is_source else "imagenet or none"
-        fault = f"is not a {'directory' if is_source else 'file'}" if path.exists() else "does not exist"
-        place = (group, *name.split(".")) if group == "trial" else (group, name)
-        text = f"{'.'.join(place)}: {path.absolute()} {fault}; name another path, {others}"
+    if name == "data.source":
+        try:
+            if find_directory(value) is None:
+                return value
+        except DataError as error:
+            if must_exist:
+                raise UserError(f"{group}.{error}", location=place) from None
+    elif must_exist and not path.is_file():
+        fault = "is not a file" if path.exists() else "does not exist"
+        text = f"{group}.{name}: {path.absolute()} {fault}; name another path, imagenet or none"
         raise UserError(text, location=place)
     return str(path.absolute())
-
-
-def is_path(source: str) -> bool:
-    """Whether a data source is a path: spelled as one, or a directory here with Parquet files in it;
-    else it is a hub id.
-    """
-    return source.startswith((".", "/", "~")) or any(Path(source).rglob("*.parquet"))

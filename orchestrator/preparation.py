@@ -13,7 +13,7 @@ from orchestrator.settings import SweepSettings
 from trainables.config import DATASET_FACTS, TrialConfig
 from trainables.encoders import WeightsError, build_encoder, load_weights
 from trainables.image_cache import open_images
-from trainables.image_sources import DataError
+from trainables.image_tables import DataError
 from trainables.images import require_items
 
 _READ_FROM = ("dataset", "data.source")

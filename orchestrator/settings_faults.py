@@ -101,12 +101,12 @@ def _unfit_objectives(settings: SweepSettings) -> Faults:
 def _unfit_resources(settings: SweepSettings) -> Faults:
     resources = settings.resources
     varied = settings.search_space.get("device")
-    if varied and (
-        fault := next(filter(None, (_unfit_device(settings, d) for d in varied.extremes())), None)
-    ):
-        return [(("search_space", "device"), fault)]
-    if not varied and (fault := _unfit_device(settings, settings.trial.device)):
-        return [(("trial", "device"), fault)]
+    group, devices = (
+        ("search_space", varied.extremes()) if varied else ("trial", [settings.trial.device])
+    )
+    for device in devices:
+        if fault := _unfit_device(settings, device):
+            return [((group, "device"), fault)]
     if resources.gpus > 1 and resources.workers == 0:
         text = "one process trains on one GPU; set resources.workers to the number of GPUs and gpus to 1"
         return [(("resources", "gpus"), text)]

@@ -51,9 +51,9 @@ def trial_row(
     note = (
         f"a sum of the figures above, not measured whole: {config.warmup.epochs} warm-up and "
         f"{config.epochs} epochs of {num_images:,} images, all as long as a training epoch, an upper "
-        "bound of those that train "
-        f"the head alone; {_num_validations(config)} validations, which are never compiled; where "
-        f"compiled, the compilation once; no early stopping, no snapshots; {_GOAL}"
+        f"bound of those that train the head alone; {_num_validations(config)} validations, which are "
+        "never compiled; where compiled, the compilation once; no early stopping, no snapshots; "
+        f"{_GOAL}"
     )
     ours = total(epoch.ours, validation.ours, compilation_s)
     return Row(f"trial, {label}", "s", ours, port, floor, note)

@@ -126,21 +126,21 @@ def evaluate_features(
     config: TrialConfig, dataset: Dataset, training: Features, validation: Features, test: Features
 ) -> Evaluation:
     """Evaluates a model's outputs for the three parts of its dataset."""
-    gallery = torch.cat([training.embedding, validation.embedding])
-    labels = torch.cat([dataset.training.labels, dataset.validation.labels])
-    metrics = evaluate(gallery, labels, test.embedding, dataset.test.labels)
-    metrics["correlation_rms"] = correlation_rms(test.embedding)
     stages = {"encoder": "encoded", "unnormalized": "projected", "embedding": "embedding"}
-    components = spectrum(gallery)
     galleries = {
         name: torch.cat([getattr(part, stage) for part in (training, validation)])
         for name, stage in stages.items()
     }
+    spectra = {name: spectrum(vectors) for name, vectors in galleries.items()}
+    gallery, components = galleries["embedding"], spectra["embedding"]
+    labels = torch.cat([dataset.training.labels, dataset.validation.labels])
+    metrics = evaluate(gallery, labels, test.embedding, dataset.test.labels)
+    metrics["correlation_rms"] = correlation_rms(test.embedding)
     points, point_labels = test.embedding[:_NUM_TSNE], dataset.test.labels[:_NUM_TSNE]
     return Evaluation(
         metrics={f"test_{name}": value for name, value in metrics.items()},
         truncations=truncations(gallery, labels, test.embedding, dataset.test.labels, components),
-        spectra={name: spectrum(vectors).variances for name, vectors in galleries.items()},
+        spectra={name: found.variances for name, found in spectra.items()},
         correlations={n: correlation_matrix(getattr(validation, stage)) for n, stage in stages.items()},
         tsne=tsne_coordinates(points, components, config.seed),
         tsne_labels=point_labels.cpu().numpy(),

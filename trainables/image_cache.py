@@ -31,15 +31,13 @@ from torch import Tensor
 from trainables.image_sources import (
     CACHE_VARIABLE,
     TORCHVISION,
-    DataError,
-    ImageDataset,
     RawImages,
     cache_root,
-    default_source,
     find_directory,
     parquet_files,
     read_images,
 )
+from trainables.image_tables import DataError, ImageDataset, default_source
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +105,7 @@ def open_images(dataset: ImageDataset, source: str | None) -> CachedImages:
         DataError: the source cannot be read, or the cache cannot be written.
     """
     named = source or default_source(dataset)
-    directory = find_directory(source) if source else None
+    directory = find_directory(named)
     resolved = str(directory or named)
     stats = [(path, path.stat()) for path in parquet_files(directory)] if directory else []
     files = [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in stats]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainables.config import DATASET_FACTS, DataConfig, DatasetName
 from trainables.image_cache import SPLIT_SEED, open_images
-from trainables.image_sources import DataError
+from trainables.image_tables import DataError
 
 DIGITS_NUM_VALIDATION = 300
 

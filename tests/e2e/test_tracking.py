@@ -197,3 +197,27 @@ def test_unwritten_operations_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
         record.apply(event)
         tracker(event, record)
     assert tracker.close(patience_s=1) == 2
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["it left the front", "it is on the front"])
+def test_snapshot_that_is_gone_is_missed_only_where_it_is_wanted(tmp_path: Path, number: int) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    settings = load_settings(TINY, [f"tracking.uri={uri}", f"storage={tmp_path}/runs"])
+    paths = SweepPaths.of(settings.storage, "gone")
+    paths.root.mkdir(parents=True)
+    paths.settings.write_text(to_yaml(settings))
+    record = SweepRecord(settings.objectives, settings.reference())
+    tracker = Tracker(settings, "gone", paths, {}, render)
+    for index, accuracy in enumerate([0.5, 0.9]):
+        trial = f"trial-{index:04d}"
+        if index != number:
+            paths.snapshot(trial, 5).mkdir(parents=True)
+        record.apply(TrialProposed(trial, index, {}, settings.trial.model_dump(), 0.0))
+        record.apply(TrialReported(trial, _report(5, accuracy), 0.0))
+        tracker(TrialProposed(trial, index, {}, settings.trial.model_dump(), 0.0), record)
+    for index in range(2):
+        event = TrialEnded(f"trial-{index:04d}", "completed", "", 0.0)
+        record.apply(event)
+        tracker(event, record)
+    assert tracker.close(patience_s=30) == 0
+    assert tracker.num_refused == number

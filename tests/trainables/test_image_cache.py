@@ -18,7 +18,8 @@ from pyarrow import parquet
 
 from trainables import image_cache
 from trainables.image_cache import ARRAYS, MANIFEST, CachedImages, open_folder, open_images, split_order
-from trainables.image_sources import DataError, ImageDataset, RawImages
+from trainables.image_sources import RawImages
+from trainables.image_tables import DataError, ImageDataset
 
 CIFAR100 = Path(__file__).parents[3] / "shared/data/cifar100"
 HUB_ID = "uoft-cs/cifar10"

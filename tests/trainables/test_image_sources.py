@@ -24,8 +24,9 @@ from PIL import Image
 from pyarrow import parquet
 from torchvision.datasets import CIFAR10
 
-from trainables import image_sources
-from trainables.image_sources import DataError, cache_root, default_source, find_directory, read_images
+from trainables import image_sources, image_tables
+from trainables.image_sources import cache_root, find_directory, read_images
+from trainables.image_tables import DataError, default_source
 
 REPO = Path(__file__).parents[2]
 NUM_ROWS = {"train": 20, "test": 10}
@@ -38,7 +39,7 @@ Columns = dict[str, Any]
 @pytest.fixture(autouse=True)
 def node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A node on which the datasets are tiny, nothing has been downloaded and no hub is reachable."""
-    monkeypatch.setattr(image_sources, "NUM_ROWS", NUM_ROWS)
+    monkeypatch.setattr(image_tables, "NUM_ROWS", NUM_ROWS)
     monkeypatch.setenv("MONOCON_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "downloads")
     monkeypatch.setattr(config, "HF_ENDPOINT", NO_HUB)
@@ -105,7 +106,7 @@ def test_files_of_a_split_are_joined_in_the_order_of_their_names(directory: Path
 
 
 def test_cifar100_is_read_from_its_fine_labels(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_sources, "NUM_ROWS", {"train": 100, "test": 100})
+    monkeypatch.setattr(image_tables, "NUM_ROWS", {"train": 100, "test": 100})
     images = [encoded(pixels) for pixels in PIXELS["test"]] * 10
     for split in NUM_ROWS:
         label_columns = {"fine_label": [*range(100)], "coarse_label": [0] * 100}
@@ -225,12 +226,12 @@ def test_files_of_several_datasets_are_refused(directory: Path) -> None:
 
 SCRIPT = """
 import sys
-from trainables import image_sources
-image_sources.NUM_ROWS = {"train": 20, "test": 10}
+from trainables import image_sources, image_tables
+image_tables.NUM_ROWS = {"train": 20, "test": 10}
 for source in sys.argv[1:]:
     try:
         image_sources.read_images("cifar10", source)
-    except image_sources.DataError:
+    except image_tables.DataError:
         pass
 """
 

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from trainables.config import DATASET_FACTS, DataConfig, DatasetName
-from trainables.image_sources import DataError
+from trainables.image_tables import DataError
 from trainables.images import DATASETS, Dataset, Subset, load_dataset
 
 CPU = torch.device("cpu")
