@@ -5,7 +5,7 @@ Directions are normalised once, by `minimised`; all other functions take its res
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import moocore
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from trainables.reports import Direction
 
 Values = NDArray[np.float64]
+Ranks = NDArray[np.int64]
 
 
 def minimised(values: Mapping[str, float], objectives: Mapping[str, Direction]) -> tuple[float, ...]:
@@ -40,6 +41,51 @@ def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
     return all(x <= y for x, y in zip(a, b, strict=True)) and tuple(a) != tuple(b)
 
 
+def ranks(
+    points: Sequence[Sequence[float]] | Values, violations: Sequence[float] | Values = ()
+) -> Ranks:
+    """Rank of each point by constrained non-dominated sorting: 0 for the front, 1 for the front of the
+    rest, and so on; equal points share theirs.
+
+    A point that holds every constraint comes before one that does not; of two that do not, the one
+    with the smaller violation comes first (Deb et al. 2002, "A fast and elitist multiobjective genetic
+    algorithm: NSGA-II", section VI).
+
+    Args:
+        points: (point, objective), finite.
+        violations: of each point, 0 where it holds every constraint; empty where there is none.
+    """
+    array = _as_array(points)
+    if not len(array):
+        return np.zeros(0, dtype=np.int64)
+    broken = np.asarray(violations, dtype=float) if len(violations) else np.zeros(len(array))
+    result = np.zeros(len(array), dtype=np.int64)
+    holds = broken <= 0
+    result[holds] = _sort_nondominated(array[holds])
+    num_fronts = int(result[holds].max()) + 1 if holds.any() else 0
+    _, order = np.unique(broken[~holds], return_inverse=True)
+    result[~holds] = num_fronts + order
+    return result
+
+
+def _sort_nondominated(array: Values) -> Ranks:
+    if not len(array):
+        return np.zeros(0, dtype=np.int64)
+    if array.shape[1] == 1:  # which moocore does not take
+        return np.asarray(np.unique(array[:, 0], return_inverse=True)[1], dtype=np.int64)
+    return moocore.pareto_rank(array).astype(np.int64)
+
+
+def quantiles(points: Sequence[Sequence[float]] | Values) -> Values:
+    """Each objective's values replaced by their places among its distinct values, from 0 to 1.
+
+    What is computed from them does not change with an objective's unit or scale.
+    """
+    array = _as_array(points)
+    places = np.stack([np.unique(column, return_inverse=True)[1] for column in array.T], axis=1)
+    return places / np.maximum(places.max(axis=0), 1)
+
+
 def hypervolume(points: Sequence[Sequence[float]] | Values, reference: Sequence[float]) -> float:
     """The volume that the points dominate within the box that ends at `reference`."""
     array = _as_array(points)
@@ -62,6 +108,19 @@ def contributions(points: Sequence[Sequence[float]] | Values, reference: Sequenc
     elif kept.any():
         result[kept] = moocore.hv_contributions(array[kept], ref=limit)
     return result
+
+
+def hypervolume_history(points: Iterable[Sequence[float]], reference: Sequence[float]) -> list[float]:
+    """The hypervolume of the front after each point, in the points' order."""
+    front: list[Sequence[float]] = []
+    history: list[float] = []
+    for point in points:
+        if any(tuple(other) == tuple(point) or dominates(other, point) for other in front):
+            history.append(history[-1])
+            continue
+        front = [other for other in front if not dominates(point, other)] + [point]
+        history.append(hypervolume(front, reference))
+    return history
 
 
 def _as_array(points: Sequence[Sequence[float]] | Values) -> Values:

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweep_events import EXAMPLES
 
-from orchestrator.pareto import contributions, dominates, hypervolume, minimised, nondominated
+from orchestrator.pareto import (
+    contributions,
+    dominates,
+    hypervolume,
+    hypervolume_history,
+    minimised,
+    nondominated,
+    quantiles,
+    ranks,
+)
 
 Points = list[tuple[float, ...]]
 
@@ -158,3 +167,44 @@ def test_negating_an_objective_and_its_direction_keeps_the_front() -> None:
 def test_one_objective_has_one_contributor() -> None:
     assert contributions([(2.0,), (1.0,), (1.0,)], [3.0]).tolist() == [0.0, 2.0, 0.0]
     assert contributions([(4.0,)], [3.0]).tolist() == [0.0]
+
+
+@EXAMPLES
+@given(clouds)
+def test_ranks_peel_one_front_after_the_other(points: Points) -> None:
+    found, left, rank = ranks(points).tolist(), list(range(len(points))), 0
+    while left:
+        best = [i for i in left if not any(dominates(points[j], points[i]) for j in left)]
+        assert all(found[i] == rank for i in best)
+        left, rank = [i for i in left if i not in best], rank + 1
+
+
+@EXAMPLES
+@given(clouds.filter(bool), st.data())
+def test_constraints_come_before_dominance(points: Points, data: st.DataObject) -> None:
+    violations = data.draw(
+        st.lists(st.sampled_from([0.0, 0.0, 0.5, 2.0]), min_size=len(points), max_size=len(points))
+    )
+    found = ranks(points, violations)
+    holding = [i for i, v in enumerate(violations) if v == 0]
+    assert found[holding].tolist() == ranks([points[i] for i in holding]).tolist()
+    for i, violation in enumerate(violations):
+        for j, other in enumerate(violations):
+            if violation < other:
+                assert found[i] < found[j]
+            elif violation == other and violation > 0:
+                assert found[i] == found[j]
+
+
+def test_quantiles_are_places_among_distinct_values() -> None:
+    points = [(10.0, 3.0), (1e6, 3.0), (-5.0, 3.0), (10.0, 3.0)]
+    assert quantiles(points).tolist() == [[0.5, 0], [1.0, 0], [0.0, 0], [0.5, 0]]
+
+
+@EXAMPLES
+@given(clouds)
+def test_the_history_is_the_hypervolume_of_every_beginning(points: Points) -> None:
+    width = len(points[0]) if points else 2
+    history = hypervolume_history(points, [4] * width)
+    assert history == [slow_hypervolume(points[: n + 1], 4) for n in range(len(points))]
+    assert history == sorted(history)
