@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep test test-fast lint bench lock clean
+.PHONY: help install sweep cifar100-cpu test test-fast lint bench lock clean
 
 help:  ## what there is
-	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed  ## .venv with the locked dependencies
 
@@ -22,6 +22,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 sweep: install  ## run a sweep to its front; SPACE=search_spaces/digits.yaml
 	$(BIN)/python -m orchestrator.sweep $(SPACE)
+
+cifar100-cpu: install  ## the front of CIFAR-100 on two cores, its encoder first; DATA=directory
+	test -e runs/cifar100_cpu_encoder || $(BIN)/python -m orchestrator.sweep \
+		search_spaces/cifar100_cpu_encoder.yaml --name cifar100_cpu_encoder $(DATA:%=--set trial.data.source=%)
+	$(BIN)/python -m orchestrator.sweep search_spaces/cifar100_cpu.yaml $(DATA:%=--set trial.data.source=%)
 
 test: install lint  ## linters, types, layers and all tests
 	$(BIN)/python -m pytest

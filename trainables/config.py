@@ -142,7 +142,9 @@ class TrialConfig(_Settings):
     )
     encoder: EncoderKind = "resnet34"
     encoder_weights: str = Field(
-        default="imagenet", min_length=1, description="imagenet, none, or the path of a state dict"
+        default="imagenet",
+        min_length=1,
+        description="imagenet, none, or the path of a state dict, also a snapshot's weights.safetensors",
     )
     head: HeadConfig = HeadConfig()
     temperature: float = Field(default=0.1, gt=0, description="tau of Eq. 1")

@@ -26,6 +26,10 @@ class WeightsError(ValueError):
     """The encoder's initial weights cannot be had or do not fit it."""
 
 
+_IN_SNAPSHOT = "encoder."
+"""What an encoder's names begin with among a whole model's."""
+
+
 def build_encoder(kind: EncoderKind) -> nn.Module:
     """Builds an encoder, randomly initialised: a batch of items to (batch, ENCODER_FACTS[kind].dim)."""
     return ENCODERS[kind]()
@@ -39,7 +43,8 @@ def load_weights(encoder: nn.Module, kind: EncoderKind, weights: str) -> None:
         kind: what it is.
         weights: "none" leaves it as it is; "imagenet" is torchvision's ImageNet V1 set, without the
             stem, which is another one at 32x32; else the path of a state dict (.safetensors, or a
-            torch file, read as tensors only), of this encoder or of torchvision's model.
+            torch file, read as tensors only), of this encoder, of torchvision's model, or of a
+            snapshot, whose head is left out.
 
     Raises:
         WeightsError: the weights cannot be had, or do not fit.
@@ -48,6 +53,8 @@ def load_weights(encoder: nn.Module, kind: EncoderKind, weights: str) -> None:
         return
     state = _imagenet_state(kind) if weights == "imagenet" else _state_of_file(Path(weights))
     own = encoder.state_dict()
+    if any(name.startswith(_IN_SNAPSHOT) for name in state):
+        state = {n.removeprefix(_IN_SNAPSHOT): v for n, v in state.items() if n.startswith(_IN_SNAPSHOT)}
     # torchvision's classifier is not part of the encoder, its 7x7 stem not the one for 32x32.
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}
     stem = "conv1.weight"

@@ -207,6 +207,18 @@ def test_unfit_file_is_refused(tmp_path: Path, fault: str) -> None:
         load_weights(build_encoder("resnet8"), "resnet8", str(tmp_path / "weights.pt"))
 
 
+def test_encoder_of_a_snapshot_is_taken_without_its_head(tmp_path: Path) -> None:
+    digits = TrialConfig(
+        dataset="digits", encoder="digits_cnn", encoder_weights="none", augmentation="none"
+    )
+    model = build_model(digits.model_copy(update={"seed": 1}))
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    config = digits.model_copy(update={"encoder_weights": str(tmp_path / "weights.safetensors")})
+    again = build_model(config).encoder.state_dict()
+    for name, value in model.encoder.state_dict().items():
+        assert torch.equal(again[name], value), name
+
+
 def test_truncated_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     save_file(build_encoder("resnet8").state_dict(), path)
