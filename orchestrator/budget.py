@@ -23,6 +23,7 @@ class SweepStopper(Stopper):
     Args:
         time_budget_s: seconds from `start` on; None for no limit.
         has_nodes: whether the cluster still has a node that is alive.
+        used_s: of the budget, by earlier drivers.
         clock: seconds that only grow.
 
     Attributes:
@@ -34,11 +35,13 @@ class SweepStopper(Stopper):
         self,
         time_budget_s: float | None,
         has_nodes: Callable[[], bool],
+        used_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._budget_s = time_budget_s
         self._has_nodes = has_nodes
+        self._used_s = used_s
         self.reason = ""
         self.status: SweepStatus = "completed"
         self.start()
@@ -46,7 +49,7 @@ class SweepStopper(Stopper):
     def start(self) -> None:
         """Counts the time budget from now on."""
         now = self._clock()
-        self._deadline = None if self._budget_s is None else now + self._budget_s
+        self._deadline = None if self._budget_s is None else now + self._budget_s - self._used_s
         self._nodes_seen = now
         self._next_look = now
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.settings import parse_duration, parse_name
+from orchestrator.settings import SweepSettings, parse_duration, parse_name
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -15,7 +15,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m orchestrator.sweep",
         description="Trains the trials of a search space and finds the accuracy-versus-d_eff front.",
     )
-    parser.add_argument("file", type=Path, help="the search space, such as search_spaces/digits.yaml")
+    parser.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        help="the search space, such as search_spaces/digits.yaml; --resume does without",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -26,12 +31,22 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--trials", type=_positive, metavar="N", help="same as --set search.trials=N")
     parser.add_argument("--time-budget", type=_duration, metavar="10m", help="stop after so long")
+    parser.add_argument(
+        "--resume",
+        metavar="NAME",
+        help="go on with a sweep that ended or was killed, by its name or folder; budgets may grow",
+    )
     parser.add_argument("--name", type=_name, help="the sweep's name; FILE's with the time by default")
     parser.add_argument("--address", help="join a Ray cluster (auto: the one on this machine)")
     parser.add_argument(
         "--dry-run", action="store_true", help="validate, show what would run, and start nothing"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.resume and options.name:
+        parser.error("--resume names the sweep already; remove --name")
+    if not options.resume and not options.file:
+        parser.error("name a search space, such as search_spaces/digits.yaml, or a sweep to --resume")
+    return options
 
 
 def _positive(text: str) -> int:
@@ -63,3 +78,11 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
     if options.time_budget:
         overrides.append(f"search.time_budget={options.time_budget}")
     return overrides
+
+
+def storage_of(options: argparse.Namespace) -> str:
+    """The storage where no file names it: that of `--set`, or the usual one."""
+    given = [
+        value for key, _, value in (o.partition("=") for o in options.overrides) if key == "storage"
+    ]
+    return given[-1] if given else str(SweepSettings.model_fields["storage"].default)

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.proposals import Proposals
-from orchestrator.search_space import Value, combinations, default_of, to_trial_config
+from orchestrator.proposals import Proposal, Proposals
+from orchestrator.search_space import combinations, default_of, to_trial_config
 from orchestrator.settings import SweepSettings, to_yaml
 from orchestrator.terminal import format_duration
 from trainables.config import CROSS_CHECKED, TrialConfig
@@ -65,7 +65,7 @@ def show(settings: SweepSettings, console: Console) -> None:
     if settings.resources.gpus:
         console.print(f"{total}; how long they take on a GPU is not estimated", highlight=False)
         return
-    first = to_trial_config(settings.trial, shown[0][1])
+    first = to_trial_config(settings.trial, shown[0].values)
     step_s = seconds_per_step(first)
     console.print(
         f"{total}; the first trial takes {step_s * 1000:.3g} ms a step here on one thread, so about "
@@ -74,15 +74,15 @@ def show(settings: SweepSettings, console: Console) -> None:
     )
 
 
-def _as_table(shown: list[tuple[int, dict[str, Value]]]) -> Table:
-    names = list(dict.fromkeys(name for _, values in shown for name in values))
+def _as_table(shown: list[Proposal]) -> Table:
+    names = list(dict.fromkeys(name for proposal in shown for name in proposal.values))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("trial", *names):
         table.add_column(name, justify="right")
-    for number, values in shown:
-        cells = [values.get(name, "") for name in names]
+    for proposal in shown:
+        cells = [proposal.values.get(name, "") for name in names]
         texts = [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
-        table.add_row(str(number), *texts)
+        table.add_row(str(proposal.number), *texts)
     return table
 
 

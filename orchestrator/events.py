@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-TrialStatus = Literal["completed", "failed", "stopped"]
+TrialStatus = Literal["completed", "failed", "stopped", "interrupted"]
+"""How a trial ended. Early stopping makes it "stopped", which is final; the end of the sweep makes it
+"interrupted", and a resume goes on with it."""
 SweepStatus = Literal["completed", "interrupted", "failed"]
 
 
@@ -18,11 +20,39 @@ class SweepStarted:
         settings: the resolved YAML, as data.
         environment: versions, commit, hardware.
         time: seconds since the epoch, as in every event.
+        id: no other sweep has it; the sweep's MLflow runs are found by it.
     """
 
     name: str
     settings: dict[str, Any]
     environment: dict[str, str]
+    time: float
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class SweepResumed:
+    """A new driver goes on with the sweep, and with every trial that has not ended.
+
+    Attributes:
+        settings: the resolved YAML, whose budgets may have grown.
+    """
+
+    settings: dict[str, Any]
+    environment: dict[str, str]
+    time: float
+
+
+@dataclass(frozen=True)
+class RunOpened:
+    """MLflow has a run for the sweep, or for one of its trials.
+
+    Attributes:
+        trial: the trial's name; empty for the sweep's own run.
+    """
+
+    trial: str
+    run_id: str
     time: float
 
 
@@ -35,6 +65,7 @@ class TrialProposed:
         number: from 0.
         parameters: the values drawn, by dotted name; parameters that do not exist are absent.
         config: the whole configuration of the trial.
+        sampler_state: what the sampler wrote down about it, as data.
     """
 
     trial: str
@@ -42,11 +73,12 @@ class TrialProposed:
     parameters: dict[str, Any]
     config: dict[str, Any]
     time: float
+    sampler_state: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TrialStarted:
-    """The trial's process took it up."""
+    """A process took the trial up, for the first time or from where another one left it."""
 
     trial: str
     time: float
@@ -106,6 +138,8 @@ class SweepEnded:
 
 Event = (
     SweepStarted
+    | SweepResumed
+    | RunOpened
     | TrialProposed
     | TrialStarted
     | TrialReported

@@ -5,9 +5,11 @@ acts on it.
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
 import os
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,24 +21,36 @@ logger = logging.getLogger(__name__)
 
 
 class Ledger:
-    """An open ledger; `append` returns once the event is on disk."""
+    """An open ledger, of which one process at a time is the writer.
+
+    Raises:
+        UserError: another process has it open, so a driver works on the sweep.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("ab")
+        self._lock = threading.Lock()
+        try:
+            # The system takes it back when the process ends, however it does.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise UserError(f"{path}: another process works on this sweep; end it first") from None
         _drop_torn_line(path)
 
     def append(self, event: Event) -> None:
-        """Returns once the event is on disk.
+        """Returns once the event is on disk; any thread may call it.
 
         Raises:
             OSError: it cannot be written, or the file is gone.
         """
-        if os.fstat(self._file.fileno()).st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "the ledger was removed", str(self.path))
-        self._file.write(encode(event))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with self._lock:
+            if os.fstat(self._file.fileno()).st_nlink == 0:
+                raise FileNotFoundError(errno.ENOENT, "the ledger was removed", str(self.path))
+            self._file.write(encode(event))
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -57,13 +56,12 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
 
 def _summary(outcome: Outcome) -> str:
     record = outcome.record
-    assert record.started is not None
     counts = ", ".join(
         f"{record.count(status)} {status}"
-        for status in ("completed", "stopped", "failed")
+        for status in ("completed", "stopped", "interrupted", "failed")
         if record.count(status)
     )
-    took = format_duration((record.ended or time.time()) - record.started)
+    took = format_duration(record.active_s)
     reason = record.reason or outcome.storage_error
     return (
         f"{outcome.status} after {took}: {reason}. Trials: {counts or 'none'}; "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -34,37 +35,92 @@ DIRECTIONS: dict[Direction, StudyDirection] = {
 }
 
 
+class Proposal(NamedTuple):
+    """A configuration to try.
+
+    Attributes:
+        number: of the trial, from 0.
+        values: of the parameters that exist in it.
+        sampler_state: what the sampler wrote down about it; `Known` wants it back.
+    """
+
+    number: int
+    values: dict[str, Value]
+    sampler_state: dict[str, Any]
+
+
+class Known(NamedTuple):
+    """A trial of before, for `Proposals`.
+
+    Attributes:
+        values: as proposed, with what the sampler wrote down.
+        told: its objective values; None where it failed; "running" where it has not ended.
+    """
+
+    values: Mapping[str, Value]
+    sampler_state: Mapping[str, Any]
+    told: Sequence[float] | Literal["running"] | None
+
+
 class Proposals:
     """The study of one sweep.
 
+    What is proposed depends on the seed, the trial's number and what was told before, and on nothing
+    that a process remembers: so a study that is rebuilt proposes what the first one would have.
     Every trial that was asked for must be told of once, by `tell` or `tell_failed`.
+
+    Args:
+        settings: the sweep's.
+        history: the trials that were asked for before, in order of number.
     """
 
-    def __init__(self, settings: SweepSettings) -> None:
+    def __init__(self, settings: SweepSettings, history: Sequence[Known] = ()) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._settings = settings
         self._order = order(settings.search_space)
+        self.study = optuna.create_study(
+            study_name=settings.name,
+            sampler=self._sampler(len(history)),
+            directions=[DIRECTIONS[direction] for direction in settings.objectives.values()],
+        )
+        for known in history:
+            self.study.add_trial(self._as_trial(known))
+        self._num_asked = len(history)
+        for given in settings.first_trials[len(history) :]:
+            self.study.enqueue_trial(complete(settings.search_space, settings.trial, given))
+
+    def _sampler(self, number: int) -> BaseSampler:
+        """A sampler for one trial, with random numbers of its own."""
+        seed = np.random.SeedSequence([self._settings.search.seed, number]).generate_state(1)[0]
         with warnings.catch_warnings():
             # `group` is marked experimental; we pin Optuna's major version.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = SAMPLERS[settings.search.sampler](settings.search.seed)
-        self.study = optuna.create_study(
-            study_name=settings.name,
-            sampler=sampler,
-            directions=[DIRECTIONS[direction] for direction in settings.objectives.values()],
-        )
-        for given in settings.first_trials:
-            self.study.enqueue_trial(complete(settings.search_space, settings.trial, given))
+            return SAMPLERS[self._settings.search.sampler](int(seed))
 
-    def ask(self) -> tuple[int, dict[str, Value]]:
-        """The next trial's number and the values of the parameters that exist in it."""
+    def _as_trial(self, known: Known) -> optuna.trial.FrozenTrial:
+        state = TrialState.COMPLETE
+        if known.told is None or known.told == "running":
+            state = TrialState.FAIL if known.told is None else TrialState.RUNNING
+        return optuna.trial.create_trial(
+            state=state,
+            values=list(known.told) if state == TrialState.COMPLETE and known.told else None,  # pyright: ignore[reportArgumentType]
+            params=dict(known.values),
+            distributions={n: distribution(self._settings.search_space[n]) for n in known.values},
+            system_attrs=dict(known.sampler_state),
+        )
+
+    def ask(self) -> Proposal:
+        """The next trial."""
+        self.study.sampler = self._sampler(self._num_asked)
+        self._num_asked += 1
         trial = self.study.ask()
         values: dict[str, Value] = {}
         for name in self._order:
             parameter = self._settings.search_space[name]
             if is_active(parameter, values):
                 values[name] = _draw(trial, name, parameter)
-        return trial.number, values
+        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        return Proposal(trial.number, values, dict(frozen.system_attrs))
 
     def tell(self, number: int, values: Sequence[float]) -> None:
         """Reports a trial's objective values, in the objectives' order and own directions."""

@@ -6,16 +6,19 @@ A point is (trial, epoch). The front is any-time: over all points, not over last
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from orchestrator.events import (
     Event,
     PointEvaluated,
+    RunOpened,
     SweepEnded,
+    SweepResumed,
     SweepStarted,
     SweepStatus,
     TrialEnded,
@@ -25,7 +28,10 @@ from orchestrator.events import (
     TrialStatus,
 )
 from orchestrator.pareto import dominates, hypervolume, minimised
+from orchestrator.settings import SweepSettings
 from trainables.reports import Direction, EpochReport
+
+AnyStatus = Literal["pending", "running"] | TrialStatus
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,9 @@ class Trial:
     """A trial's story so far.
 
     Attributes:
+        sampler_state: what the sampler wrote down about it.
         front: its own non-dominated points, in order of epoch.
+        last_epoch: of its last report; 0 before the first.
         best: its first point with the best value of the first objective, as the paper selects its
             epoch; None before its first finite report.
     """
@@ -59,7 +67,8 @@ class Trial:
     number: int
     parameters: dict[str, Any]
     config: dict[str, Any]
-    status: Literal["pending", "running"] | TrialStatus = "pending"
+    sampler_state: dict[str, Any] = field(default_factory=dict)
+    status: AnyStatus = "pending"
     reason: str = ""
     details: str = ""
     started: float | None = None
@@ -68,10 +77,16 @@ class Trial:
     points: list[Point] = field(default_factory=list)
     front: list[Point] = field(default_factory=list)
     best: Point | None = None
+    last_epoch: int = 0
 
     @property
     def is_ended(self) -> bool:
         return self.status not in ("pending", "running")
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether a resume goes on with it."""
+        return self.status in ("pending", "running", "interrupted")
 
 
 class SweepRecord:
@@ -89,40 +104,88 @@ class SweepRecord:
         self.trials: dict[str, Trial] = {}
         self.front: list[Point] = []
         self.evaluations: dict[tuple[str, int], dict[str, float]] = {}
-        self.num_failed_evaluations = 0
+        self.id = ""
+        self.run_ids: dict[str, str] = {}
+        self.earlier_s = 0.0
+        self._resumed = self._latest = 0.0
+        self._counts: Counter[str] = Counter()
         self.started: float | None = None
         self.ended: float | None = None
         self.status: Literal["running"] | SweepStatus = "running"
         self.reason = ""
 
+    @staticmethod
+    def of(settings: SweepSettings, history: Iterable[Event] = ()) -> SweepRecord:
+        """The record of a sweep after some events."""
+        record = SweepRecord(settings.objectives, settings.reference())
+        for event in history:
+            record.apply(event)
+        return record
+
     def apply(self, event: Event) -> None:
         """Takes in the next event."""
         match event:
             case SweepStarted():
-                self.started = event.time
+                self.id = event.id
+                self.started = self._resumed = event.time
+            case SweepResumed():
+                self._resume(event)
+            case RunOpened():
+                self.run_ids[event.trial] = event.run_id
             case TrialProposed():
                 self.trials[event.trial] = Trial(
-                    event.trial, event.number, event.parameters, event.config
+                    event.trial,
+                    event.number,
+                    event.parameters,
+                    event.config,
+                    event.sampler_state,
                 )
+                self._counts["pending"] += 1
             case TrialStarted():
                 trial = self.trials[event.trial]
-                trial.status, trial.started = "running", event.time
+                self._set_status(trial, "running")
+                trial.started = trial.started or event.time
             case TrialReported():
                 self._add_report(self.trials[event.trial], EpochReport.from_dict(event.report))
             case TrialEnded():
                 trial = self.trials[event.trial]
-                trial.status, trial.ended = event.status, event.time
-                trial.reason, trial.details = event.reason, event.details
+                self._set_status(trial, event.status)
+                trial.ended, trial.reason, trial.details = event.time, event.reason, event.details
             case PointEvaluated():
                 self.evaluations[event.trial, event.epoch] = event.metrics
-                self.num_failed_evaluations += bool(event.reason)
             case SweepEnded():
                 self.status, self.reason, self.ended = event.status, event.reason, event.time
+        self._latest = event.time
+
+    def _resume(self, event: SweepResumed) -> None:
+        """Takes up what no driver worked on since the last event."""
+        self.earlier_s += self._latest - self._resumed
+        self._resumed = event.time
+        self.status, self.reason, self.ended = "running", "", None
+        for trial in self.trials.values():
+            if trial.is_unfinished:
+                self._set_status(trial, "pending")
+                trial.ended, trial.reason = None, ""
+
+    def _set_status(self, trial: Trial, status: AnyStatus) -> None:
+        self._counts[trial.status] -= 1
+        self._counts[status] += 1
+        trial.status = status
+
+    @property
+    def active_s(self) -> float:
+        """Seconds that drivers worked on the sweep, up to its latest event."""
+        return self.earlier_s + self._latest - self._resumed
+
+    @property
+    def num_failed_evaluations(self) -> int:
+        return sum(not metrics for metrics in list(self.evaluations.values()))
 
     def _add_report(self, trial: Trial, report: EpochReport) -> None:
         trial.training_time_s += report.metrics.get("validation_time_s", 0.0) + sum(
             epoch["epoch_time_s"] for epoch in report.training.values()
         )
+        trial.last_epoch = report.epoch
         values = minimised(report.metrics, self.objectives)
         if not all(math.isfinite(value) for value in values):
             return
@@ -148,8 +211,12 @@ class SweepRecord:
 
     def count(self, *statuses: str) -> int:
         """Number of trials in one of these states."""
-        # A copy, since the terminal asks from a thread of its own.
-        return sum(trial.status in statuses for trial in list(self.trials.values()))
+        return sum(self._counts[status] for status in statuses)
+
+    @property
+    def num_ended(self) -> int:
+        """Number of trials that have ended."""
+        return self.count(*get_args(TrialStatus))
 
     def sorted_front(self) -> list[Point]:
         """The front along its first objective, best first."""

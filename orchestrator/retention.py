@@ -106,6 +106,11 @@ class Retention:
             shutil.rmtree(self._paths.snapshot(trial, epoch), ignore_errors=True)
         self._stored -= unwanted
 
+    def resume(self, record: SweepRecord) -> None:
+        """Takes stock of what an earlier driver left."""
+        for trial in record.trials:
+            self._stored.update(self._paths.stored_snapshots(trial))
+
     def finish(self, record: SweepRecord) -> None:
         """Leaves exactly the wanted snapshots, once nobody writes any more."""
         wanted = wanted_snapshots(record, self._rule)

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from orchestrator.events import Event, TrialEnded, TrialProposed
-from orchestrator.proposals import Proposals
-from orchestrator.record import SweepRecord
+from orchestrator.proposals import Known, Proposals
+from orchestrator.record import SweepRecord, Trial
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings
 from trainables.ray_train import CONFIG_KEY, NAME_KEY
 
 
 class ProposalSearcher(Searcher):
-    """Proposes trials while fewer than `max_concurrent` are live and the budget lasts."""
+    """Hands out trials while fewer than `max_concurrent` are live: first those that an earlier driver
+    left unfinished, then new ones.
+    """
 
     def __init__(
         self,
@@ -38,15 +41,23 @@ class ProposalSearcher(Searcher):
         self._proposals = proposals
         self._emit = emit
         self._max_concurrent = max_concurrent
+        self._unfinished = deque(trial for trial in record.trials.values() if trial.is_unfinished)
+        self._live: list[Trial] = []
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if self._record.count("pending", "running") >= self._max_concurrent:
+        self._live = [trial for trial in self._live if not trial.is_ended]
+        if len(self._live) >= self._max_concurrent:
             return None
-        number, values = self._proposals.ask()
+        trial = self._unfinished.popleft() if self._unfinished else self._propose()
+        self._live.append(trial)
+        return {NAME_KEY: trial.name, CONFIG_KEY: trial.config}
+
+    def _propose(self) -> Trial:
+        number, values, sampler_state = self._proposals.ask()
         name = trial_name(number)
         config = to_trial_config(self._settings.trial, values).model_dump()
-        self._emit(TrialProposed(name, number, values, config, time.time()))
-        return {NAME_KEY: name, CONFIG_KEY: config}
+        self._emit(TrialProposed(name, number, values, config, time.time(), sampler_state))
+        return self._record.trials[name]
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -69,8 +80,26 @@ def trial_name(number: int) -> str:
     return f"trial-{number:04d}"
 
 
+def known_trials(record: SweepRecord) -> list[Known]:
+    """What the study is told of the trials of a sweep that is resumed."""
+    return [
+        Known(t.parameters, t.sampler_state, "running" if t.is_unfinished else told(t, record))
+        for t in record.trials.values()
+    ]
+
+
+def told(trial: Trial, record: SweepRecord) -> list[float] | None:
+    """The objective values of the point that stands for an ended trial; None where it has none."""
+    point = record.representative(trial)
+    if trial.status == "failed" or point is None:
+        return None
+    values = [point.metrics[name] for name in record.objectives]
+    assert all(math.isfinite(value) for value in values)
+    return values
+
+
 class ProposalListener:
-    """Tells the study how trials ended: values of its representative point, or failed."""
+    """Tells the study how trials ended."""
 
     def __init__(self, proposals: Proposals) -> None:
         self._proposals = proposals
@@ -79,10 +108,8 @@ class ProposalListener:
         if not isinstance(event, TrialEnded):
             return
         trial = record.trials[event.trial]
-        point = record.representative(trial)
-        if event.status == "failed" or point is None:
+        values = told(trial, record)
+        if values is None:
             self._proposals.tell_failed(trial.number)
-            return
-        values = [point.metrics[name] for name in record.objectives]
-        assert all(math.isfinite(value) for value in values)
-        self._proposals.tell(trial.number, values)
+        else:
+            self._proposals.tell(trial.number, values)

@@ -23,6 +23,7 @@ from trainables.config import TrialConfig
 from trainables.reports import METRICS, Direction
 
 SamplerKind = Literal["tpe", "nsga2", "random"]
+StoppingKind = Literal["none", "pareto", "asha"]
 EmbeddingsOf = Literal["front", "all", "none"]
 EvaluatedPoints = Literal["front", "best", "none"]
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*")
@@ -64,6 +65,31 @@ class SearchSettings(_Settings):
     trials: int = Field(default=64, ge=1)
     time_budget: Duration = None
     seed: int = Field(default=42, ge=0, lt=2**32)
+
+
+def parse_names(value: Any) -> Any:
+    """A list of names, where one may be given by itself and null is none."""
+    return [value] if isinstance(value, str) else [] if value is None else value
+
+
+class EarlyStoppingSettings(_Settings):
+    """Which trials are stopped before their last epoch: asynchronous successive halving.
+
+    Attributes:
+        kind: none; pareto compares trials by all objectives, asha by one metric.
+        grace_epochs: the first rung, before which no trial is stopped.
+        reduction_factor: between a rung's epochs and the next one's; at each, the best 1 / factor go on.
+        max_rung_size: the newest trials of a rung that a newcomer is compared with.
+        stratify_by: the settings whose values divide trials into groups that are not compared.
+        metric: asha's; the first objective where left out.
+    """
+
+    kind: StoppingKind = "none"
+    grace_epochs: int = Field(default=10, ge=1)
+    reduction_factor: float = Field(default=3.0, ge=2)
+    max_rung_size: int = Field(default=256, ge=2)
+    stratify_by: Annotated[list[str], BeforeValidator(parse_names)] = []
+    metric: str | None = None
 
 
 class ResourceSettings(_Settings):
@@ -127,6 +153,7 @@ class SweepSettings(_Settings):
     objectives: dict[str, Direction] = {"knn_accuracy": "max", "d_eff": "min"}
     reference_point: dict[str, float] = {}
     search: SearchSettings = SearchSettings()
+    early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
     resources: ResourceSettings = ResourceSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     tracking: TrackingSettings = TrackingSettings()

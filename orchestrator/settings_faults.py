@@ -41,6 +41,7 @@ def inconsistencies(settings: SweepSettings) -> Faults:
             (("search_space", *fault.location), fault.message) for fault in check(settings.search_space)
         ]
     faults += _unfit_objectives(settings)
+    faults += _unfit_early_stopping(settings)
     faults += _unfit_resources(settings)
     if not faults:
         faults += _unfit_first_trials(settings) or _unfit_combinations(settings)
@@ -95,6 +96,23 @@ def _unfit_objectives(settings: SweepSettings) -> Faults:
         if name not in settings.objectives:
             text = f"{name!r} is not an objective{nearest(name, settings.objectives)}"
             faults.append((("reference_point", name), text))
+    return faults
+
+
+def _unfit_early_stopping(settings: SweepSettings) -> Faults:
+    faults: Faults = []
+    rule = settings.early_stopping
+    names = setting_names()
+    for index, name in enumerate(rule.stratify_by):
+        if name not in names:
+            text = f"{name!r} is not a setting of a trial{nearest(name, names)}"
+            faults.append((("early_stopping", "stratify_by", index), text))
+    if rule.metric is not None and rule.kind != "asha":
+        text = f"{rule.kind} takes no metric; remove it, or set kind to asha"
+        faults.append((("early_stopping", "metric"), text))
+    elif rule.metric is not None and rule.metric not in METRICS:
+        text = f"no metric is called {rule.metric!r}{nearest(rule.metric, METRICS, _METRICS_IN_SHORT)}"
+        faults.append((("early_stopping", "metric"), text))
     return faults
 
 

@@ -1,4 +1,4 @@
-"""Events to MLflow: one parent run a sweep, one nested child run a trial.
+"""Events to MLflow: what of a sweep is written there, and when.
 
 Only the driver talks to MLflow, from one thread with a queue: a slow or dead server delays what is
 seen, never the sweep. What the server refuses for good is logged and left out.
@@ -11,21 +11,11 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_STATE
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_GIT_COMMIT,
-    MLFLOW_PARENT_RUN_ID,
-    MLFLOW_SOURCE_NAME,
-    MLFLOW_SOURCE_TYPE,
-)
 
 from orchestrator.events import (
     Event,
@@ -36,13 +26,12 @@ from orchestrator.events import (
     TrialReported,
     TrialStarted,
 )
-from orchestrator.experiment import open_experiment, store_lock
 from orchestrator.front_table import FrontTable, front_table
+from orchestrator.mlflow_runs import TRACES, MlflowRuns
 from orchestrator.operation_queue import OperationQueue
 from orchestrator.paths import SweepPaths
-from orchestrator.record import SweepRecord, Trial
+from orchestrator.record import SweepRecord
 from orchestrator.retention import Key, RetentionRule, wanted_snapshots
-from orchestrator.settings import SweepSettings
 from trainables.reports import EpochReport
 
 logger = logging.getLogger(__name__)
@@ -51,68 +40,101 @@ Render = Callable[[FrontTable], Mapping[str, bytes]]
 """Draws a table's pages: file name to content."""
 
 FRONT_PAGE = "pareto_front.html"
-_TRACES = "traces"
-_RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "interrupted": "KILLED"}
+_SNAPSHOTS_TAG = "snapshots"
+"""Names the epochs whose snapshots a trial's run may hold; set before the first byte is uploaded."""
 _REFRESH_SECONDS = 10.0
 
 
 class Tracker:
     """The listener that writes a sweep to MLflow.
 
-    Raises:
-        mlflow.exceptions.MlflowException: from the constructor only, which makes the parent run.
+    Args:
+        runs: the sweep's runs, opened.
+        sweep: its name.
+        paths: its folder.
+        rule: which snapshots are kept.
+        render: draws the pages.
     """
 
     def __init__(
-        self,
-        settings: SweepSettings,
-        sweep: str,
-        paths: SweepPaths,
-        environment: Mapping[str, str],
-        render: Render,
+        self, runs: MlflowRuns, sweep: str, paths: SweepPaths, rule: RetentionRule, render: Render
     ) -> None:
-        self._settings = settings
+        self.runs = runs
         self._sweep = sweep
         self._paths = paths
+        self._rule = rule
         self._render = render
-        self._rule = RetentionRule(settings.tracking.embeddings, settings.evaluation.points)
-        self._client = MlflowClient(tracking_uri=settings.tracking.uri)
-        self._tags = _environment_tags(environment)
-        with store_lock(settings.tracking.uri):
-            self.experiment_id = open_experiment(self._client, settings)
-        self.run_id = self._open_parent()
-        self._run_ids: dict[str, str] = {}
-        self._tried: set[str] = set()
         self._latest: FrontTable | None = None
         self._latest_lock = threading.Lock()
         self._published: set[Key] = set()
         self._traced: set[str] = set()
         self._marks: dict[str, str] = {}
         self._refreshed = 0.0
+        self._is_replaying = False
         self._operations = OperationQueue()
 
     def __call__(self, event: Event, record: SweepRecord) -> None:
         match event:
             case TrialProposed():
-                self._operations.put(lambda: self._create_child(record.trials[event.trial], event.time))
+                trial = record.trials[event.trial]
+                self._operations.put(lambda: self.runs.create_child(trial, event.time))
             case TrialStarted():
-                self._operations.put(lambda: self._tag(event.trial, {"status": "running"}))
+                self._operations.put(lambda: self.runs.start_child(event.trial))
             case TrialReported():
                 report = EpochReport.from_dict(event.report)
-                self._operations.put(lambda: self._log_report(event.trial, report, event.time))
-                self._publish_snapshots(record)
-                self._refresh_if_due(record)
+                self._operations.put(lambda: self.runs.log_report(event.trial, report, event.time))
             case TrialEnded():
-                self._on_trial_ended(event, record)
-                self._refresh_if_due(record)
+                self._operations.put(lambda: self.runs.end_child(event))
+                self._log_progress(event, record)
             case PointEvaluated():
-                self._operations.put(lambda: self._log_evaluation(event))
-            case SweepEnded():
+                folder = self._paths.evaluation(event.trial, event.epoch)
+                self._operations.put(lambda: self.runs.log_evaluation(event, folder))
+            case SweepEnded() if not self._is_replaying:
                 self._refresh(record)
-                num_failed = str(record.num_failed_evaluations)
-                self._operations.put(lambda: self._close_parent(event, num_failed))
+                num_failed = record.num_failed_evaluations
+                self._operations.put(lambda: self.runs.close(event, num_failed))
             case _:
                 pass
+        if isinstance(event, (TrialReported, TrialEnded)) and not self._is_replaying:
+            self._publish_snapshots(record)
+            self._refresh_if_due(record)
+
+    def resume(self, history: Sequence[Event], replayed: SweepRecord, record: SweepRecord) -> None:
+        """Brings the runs to where the ledger is: what an earlier driver wrote there stays, what it did
+        not live to write is written. Everything may be written twice, since the values and the times are
+        the ledger's.
+
+        Args:
+            history: the ledger's events.
+            replayed: an empty record, which is led through the history.
+            record: the sweep as it is now.
+        """
+        children = self.runs.find_children()
+        written = {
+            trial.name
+            for trial in record.trials.values()
+            if trial.is_ended
+            and trial.name in children
+            and children[trial.name].info.status != "RUNNING"
+            and children[trial.name].data.tags["status"] == trial.status
+        }
+        self._is_replaying = True
+        for event in history:
+            replayed.apply(event)
+            if getattr(event, "trial", None) not in written or isinstance(event, PointEvaluated):
+                self(event, replayed)
+            elif isinstance(event, TrialEnded):
+                self._log_progress(event, replayed)
+        self._is_replaying = False
+        leftover: set[Key] = set()
+        for trial, run in children.items():
+            leftover |= {(trial, int(e)) for e in run.data.tags.get(_SNAPSHOTS_TAG, "").split(", ") if e}
+            if marks := run.data.tags.get("front_epochs", ""):
+                self._marks[trial] = marks
+        # Everything wanted is uploaded, since a killed driver may have left any of it half-done.
+        self._publish_snapshots(record)
+        self._remove(leftover - self._published, {trial for trial, _ in leftover} - self._traced)
+        self._refresh(record)
 
     def close(self, patience_s: float) -> int:
         """Waits until everything is written, giving up after `patience_s` without progress.
@@ -134,105 +156,20 @@ class Tracker:
 
     def url(self, host: str) -> str:
         """The front's page on an MLflow server at `host`, in MLflow's model-training mode."""
-        run = f"{host.rstrip('/')}/#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        runs = self.runs
+        run = f"{host.rstrip('/')}/#/experiments/{runs.experiment_id}/runs/{runs.run_id}"
         return f"{run}/artifacts/{FRONT_PAGE}?workflowType=machine_learning"
 
-    def _open_parent(self) -> str:
-        tags = {
-            **self._tags,
-            MLFLOW_SOURCE_NAME: "orchestrator.sweep",
-            MLFLOW_SOURCE_TYPE: "LOCAL",
-            "sweep": self._sweep,
-            "status": "running",
-            "objectives": ", ".join(f"{n} {d}" for n, d in self._settings.objectives.items()),
-        }
-        run = self._client.create_run(self.experiment_id, run_name=self._sweep, tags=tags)
-        run_id = run.info.run_id
-        try:
-            self._describe_parent(run_id)
-        except BaseException:
-            self._client.delete_run(run_id)
-            raise
-        return run_id
-
-    def _describe_parent(self, run_id: str) -> None:
-        search = self._settings.search.model_dump()
-        params = [Param(f"search.{key}", str(value)) for key, value in search.items()]
-        self._client.log_batch(run_id, params=params)
-        self._client.log_text(run_id, self._paths.settings.read_text(), "sweep.yaml")
-
-    def _close_parent(self, event: SweepEnded, num_failed_evaluations: str) -> None:
-        self._client.set_tag(self.run_id, "failed_evaluations", num_failed_evaluations)
-        self._client.set_tag(self.run_id, "status", event.status)
-        self._client.set_tag(self.run_id, "reason", event.reason)
-        self._client.set_terminated(self.run_id, _RUN_STATUS[event.status], end_time=_ms(event.time))
-
-    def _create_child(self, trial: Trial, at: float) -> None:
-        tags = {
-            **self._tags,
-            MLFLOW_PARENT_RUN_ID: self.run_id,
-            "sweep": self._sweep,
-            "trial": trial.name,
-            "head.kind": trial.config["head"]["kind"],
-            "status": "pending",
-            "on_front": "false",
-        }
-        if trial.name not in self._run_ids:
-            run = self._created_before(trial.name) or self._client.create_run(
-                self.experiment_id, start_time=_ms(at), run_name=trial.name, tags=tags
-            )
-            self._run_ids[trial.name] = run.info.run_id
-        params = [Param(name, str(value)) for name, value in trial_params(trial).items()]
-        self._client.log_batch(self._run_ids[trial.name], params=params)
-
-    def _created_before(self, trial: str) -> Run | None:
-        """The trial's run, where an earlier try made it and its answer was lost."""
-        first_try = trial not in self._tried
-        self._tried.add(trial)
-        if first_try:
-            return None
-        mine = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.run_id}' and tags.trial = '{trial}'"
-        return next(iter(self._client.search_runs([self.experiment_id], mine)), None)
-
-    def _log_report(self, trial: str, report: EpochReport, at: float) -> None:
-        metrics = [
-            Metric(name, value, _ms(at), epoch)
-            for epoch, values in {**report.training, report.epoch: report.metrics}.items()
-            for name, value in values.items()
-        ]
-        self._client.log_batch(self._run_ids[trial], metrics=metrics)
-
-    def _on_trial_ended(self, event: TrialEnded, record: SweepRecord) -> None:
-        trial = record.trials[event.trial]
-        self._operations.put(lambda: self._end_child(event))
-        num_ended = sum(t.is_ended for t in record.trials.values())
+    def _log_progress(self, event: TrialEnded, record: SweepRecord) -> None:
         values = {
             "hypervolume": record.hypervolume(),
             "front_size": float(len(record.front)),
             "failed_trials": float(record.count("failed")),
         }
-        metrics = [Metric(name, value, _ms(event.time), num_ended) for name, value in values.items()]
-        self._operations.put(lambda: self._client.log_batch(self.run_id, metrics=metrics))
-        self._publish_snapshots(record)
-        logger.info("%s %s %s", trial.name, event.status, event.reason)
-
-    def _end_child(self, event: TrialEnded) -> None:
-        self._tag(event.trial, {"status": event.status, "reason": event.reason})
-        run_id = self._run_ids[event.trial]
-        if event.details:
-            self._client.log_text(run_id, event.details, "failure.txt")
-        self._client.set_terminated(run_id, _RUN_STATUS[event.status], end_time=_ms(event.time))
-
-    def _log_evaluation(self, event: PointEvaluated) -> None:
-        run_id, place = self._run_ids[event.trial], f"evaluations/epoch-{event.epoch:04d}"
-        if event.reason:
-            text = f"{event.reason}\n\n{event.details}"
-            self._client.log_text(run_id, text, f"{place}/failure.txt")
-            return
-        at = _ms(event.time)
-        metrics = [Metric(name, value, at, event.epoch) for name, value in event.metrics.items()]
-        self._client.log_batch(run_id, metrics=metrics)
-        self._client.log_artifacts(run_id, str(self._paths.evaluation(event.trial, event.epoch)), place)
+        num_ended = record.num_ended
+        self._operations.put(lambda: self.runs.log_progress(values, num_ended, event.time))
+        if not self._is_replaying:
+            logger.info("%s %s %s", event.trial, event.status, event.reason)
 
     def _publish_snapshots(self, record: SweepRecord) -> None:
         """Uploads what ended trials have on the front, removes what has left it."""
@@ -241,31 +178,42 @@ class Tracker:
             for trial, epoch in wanted_snapshots(record, self._rule)
             if record.trials[trial].is_ended
         }
-        for key in sorted(wanted - self._published):
+        if wanted == self._published:
+            return
+        before, self._published = self._published, wanted
+        before_traced, self._traced = self._traced, {trial for trial, _ in wanted}
+        for trial in sorted({trial for trial, _ in wanted - before}):
+            self._tag_snapshots(trial, before | wanted)
+        for key in sorted(wanted - before):
             self._operations.put(lambda key=key: self._upload_snapshot(*key))
-        for key in sorted(self._published - wanted):
-            place = _snapshot_artifact(key[1])
-            self._operations.put(lambda key=key, at=place: self._remove_artifacts(key[0], at))
-        self._published = wanted
-        traced = {trial for trial, _ in wanted}
-        for trial in sorted(traced - self._traced):
+        for trial in sorted(self._traced - before_traced):
             self._operations.put(lambda trial=trial: self._upload_traces(trial))
-        for trial in sorted(self._traced - traced):
-            self._operations.put(lambda trial=trial: self._remove_artifacts(trial, _TRACES))
-        self._traced = traced
+        self._remove(before - wanted, before_traced - self._traced)
+
+    def _remove(self, snapshots: set[Key], traces: set[str]) -> None:
+        """Removes from MLflow what is no longer wanted."""
+        for trial, epoch in sorted(snapshots):
+            place = _snapshot_artifact(epoch)
+            self._operations.put(lambda trial=trial, at=place: self.runs.remove(trial, at))
+        for trial in sorted(traces):
+            self._operations.put(lambda trial=trial: self.runs.remove(trial, TRACES))
+        for trial in sorted({trial for trial, _ in snapshots}):
+            self._tag_snapshots(trial, self._published)
+
+    def _tag_snapshots(self, trial: str, keys: set[Key]) -> None:
+        epochs = _write_epochs(epoch for name, epoch in keys if name == trial)
+        self._operations.put(lambda: self.runs.tag(trial, {_SNAPSHOTS_TAG: epochs}))
 
     def _upload_traces(self, trial: str) -> None:
         for path in self._paths.stored_traces(trial):
             # Where it is gone, its trial left the front; what was uploaded is removed after this.
             with contextlib.suppress(FileNotFoundError):
-                self._client.log_artifact(self._run_ids[trial], str(path), _TRACES)
+                self.runs.upload(trial, path, TRACES)
 
     def _upload_snapshot(self, trial: str, epoch: int) -> None:
         folder = self._paths.snapshot(trial, epoch)
         try:
-            if not folder.exists():  # MLflow would upload nothing, without a word
-                raise FileNotFoundError(folder)
-            self._client.log_artifacts(self._run_ids[trial], str(folder), _snapshot_artifact(epoch))
+            self.runs.upload(trial, folder, _snapshot_artifact(epoch))
         except (OSError, MlflowException):
             if folder.exists():
                 raise
@@ -274,12 +222,6 @@ class Tracker:
                 raise MlflowException(message, INVALID_STATE) from None
             # It left the front while it waited here; its removal is queued behind this.
             logger.info("snapshot of %s epoch %d left the front before its upload", trial, epoch)
-
-    def _remove_artifacts(self, trial: str, place: str) -> None:
-        artifact_uri = self._client.get_run(self._run_ids[trial]).info.artifact_uri
-        assert artifact_uri is not None
-        repository = get_artifact_repository(artifact_uri, tracking_uri=self._settings.tracking.uri)
-        repository.delete_artifacts(place)
 
     def _refresh_if_due(self, record: SweepRecord) -> None:
         if time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
@@ -297,9 +239,9 @@ class Tracker:
 
         def operation() -> None:
             for trial in left:
-                self._tag(trial, {"on_front": "false", "front_epochs": ""})
+                self.runs.tag(trial, {"on_front": "false", "front_epochs": ""})
             for trial, epochs in changed.items():
-                self._tag(trial, {"on_front": "true", "front_epochs": epochs})
+                self.runs.tag(trial, {"on_front": "true", "front_epochs": epochs})
             self._write_latest_pages()
 
         self._operations.put(operation)
@@ -311,18 +253,14 @@ class Tracker:
             table = self._latest
         if table is None:
             return
-        files = self._render(table.with_run_ids(self._run_ids))
+        files = self._render(table.with_run_ids(self.runs.run_ids))
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
-            self._client.log_artifacts(self.run_id, folder)
+            self.runs.write_pages(Path(folder))
         with self._latest_lock:
             if self._latest is table:
                 self._latest = None
-
-    def _tag(self, trial: str, tags: Mapping[str, str]) -> None:
-        run_tags = [RunTag(key, value) for key, value in tags.items()]
-        self._client.log_batch(self._run_ids[trial], tags=run_tags)
 
 
 def _front_marks(record: SweepRecord) -> dict[str, str]:
@@ -330,37 +268,12 @@ def _front_marks(record: SweepRecord) -> dict[str, str]:
     epochs: dict[str, list[int]] = {}
     for point in record.front:
         epochs.setdefault(point.trial, []).append(point.epoch)
-    return {trial: ", ".join(map(str, sorted(values))) for trial, values in epochs.items()}
+    return {trial: _write_epochs(values) for trial, values in epochs.items()}
 
 
-def trial_params(trial: Trial) -> dict[str, Any]:
-    """Every setting of the trial by dotted name, without those that have no effect in it."""
-    params = dict(_flatten(trial.config))
-    if trial.config["head"]["kind"] == "none":
-        params = {n: v for n, v in params.items() if n not in ("head.depth", "head.width_ratio")}
-    return params
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    items: list[tuple[str, Any]] = []
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            items += _flatten(value, f"{prefix}{name}.")
-        else:
-            items.append((prefix + name, value))
-    return items
-
-
-def _environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
-    facts = dict(environment)
-    tags = {MLFLOW_GIT_COMMIT: facts.pop("git_commit")} if "git_commit" in facts else {}
-    tags |= {name: facts.pop(name) for name in ("data", "data_order") if name in facts}
-    return {**tags, **{f"version.{name}": value for name, value in facts.items()}}
+def _write_epochs(epochs: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(epochs)))
 
 
 def _snapshot_artifact(epoch: int) -> str:
     return f"snapshots/epoch-{epoch:04d}"
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

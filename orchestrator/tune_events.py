@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from orchestrator.budget import SweepStopper
+from orchestrator.early_stopping import EarlyStopping
 from orchestrator.events import Event, TrialEnded, TrialReported, TrialStarted
 from orchestrator.record import SweepRecord
 from trainables.ray_train import NAME_KEY, REPORT_KEY
@@ -25,10 +27,13 @@ _RAISED = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warnin
 class TuneEvents(Callback):
     """Emits an event for each start, report and end of a trial."""
 
-    def __init__(self, emit: Emit, record: SweepRecord, stopper: SweepStopper) -> None:
+    def __init__(
+        self, emit: Emit, record: SweepRecord, stopper: SweepStopper, early_stopping: EarlyStopping
+    ) -> None:
         self._emit = emit
         self._record = record
         self._stopper = stopper
+        self._early_stopping = early_stopping
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune's own snapshots are not used, the ledger is the one truth."""
@@ -40,13 +45,17 @@ class TuneEvents(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        if REPORT_KEY in result:
-            self._emit(TrialReported(trial.config[NAME_KEY], result[REPORT_KEY], time.time()))
+        name = trial.config[NAME_KEY]
+        report = json.loads(result.get(REPORT_KEY, "null"))
+        if report and report["epoch"] > self._record.trials[name].last_epoch:
+            self._emit(TrialReported(name, report, time.time()))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         name = trial.config[NAME_KEY]
-        if not trial.last_result.get("done"):
-            self._emit(TrialEnded(name, "stopped", self._stopper.reason, time.time()))
+        if name in self._early_stopping.reasons:
+            self._emit(TrialEnded(name, "stopped", self._early_stopping.reasons[name], time.time()))
+        elif not trial.last_result.get("done"):
+            self._emit(TrialEnded(name, "interrupted", self._stopper.reason, time.time()))
         elif not self._record.trials[name].points:
             reason = "it reported no finite value of every objective"
             self._emit(TrialEnded(name, "failed", reason, time.time()))

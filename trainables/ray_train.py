@@ -7,6 +7,7 @@ group (several devices, several nodes) started from the Tune actor.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ NAME_KEY = "name"
 """Where a Tune configuration holds a trial's settings and its name."""
 _WAITING_ACTOR_BYTES = 256 * 2**20
 REPORT_KEY = "report"
-"""Where a Tune result holds the epoch report."""
+"""Where a Tune result holds the epoch report: as JSON, since Tune would flatten a mapping."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _train_loop(loop: dict[str, Any]) -> None:
             write_snapshot(folder, config, validation, rule.with_embeddings)
         if validation.queries and is_traced(report.epoch, config.validate_every):
             write_trace(rule.trace(loop["name"], report.epoch), validation.queries)
-        metrics = {REPORT_KEY: report.to_dict()}
+        metrics = {REPORT_KEY: json.dumps(report.to_dict())}
         if loop["in_tune_process"]:
             tune.report(metrics)
         else:

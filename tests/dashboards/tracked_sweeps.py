@@ -13,8 +13,8 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
+from orchestrator.mlflow_runs import trial_params
 from orchestrator.record import Trial
-from orchestrator.tracking import trial_params
 from trainables.config import TrialConfig
 
 DATABASE = "mlflow.db"

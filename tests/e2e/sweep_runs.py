@@ -75,11 +75,12 @@ class SweepRun:
         return {str(r.info.run_name): r for r in self.runs() if r.info.run_name != self.name}
 
 
-def command(folder: Path, name: str, file: Path, *arguments: str) -> list[str]:
+def command(folder: Path, name: str, file: Path, *arguments: str, resumed: bool = False) -> list[str]:
     """The sweep command with everything that it writes below `folder`."""
     places = [f"storage={folder}/runs", f"tracking.uri=sqlite:///{folder}/mlflow.db"]
     overrides = [part for place in places for part in ("--set", place)]
-    python = [sys.executable, "-m", "orchestrator.sweep", str(file), "--name", name]
+    python = [sys.executable, "-m", "orchestrator.sweep", str(file)]
+    python += ["--resume" if resumed else "--name", name]
     return [*python, *overrides, *arguments]
 
 
@@ -89,10 +90,11 @@ def run_sweep(
     *arguments: str,
     file: Path = TINY,
     while_running: Callable[[psutil.Process], None] | None = None,
+    resumed: bool = False,
 ) -> SweepRun:
     """Runs a sweep to its end; `while_running` may do something to it in the meantime."""
     with subprocess.Popen(
-        command(folder, name, file, *arguments),
+        command(folder, name, file, *arguments, resumed=resumed),
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -158,7 +158,7 @@ def test_time_budget_ends_the_sweep(tmp_path: Path, no_ray_left: None) -> None:
     sweep = run_sweep(tmp_path, "budget", "--time-budget", "25s", *HEALTHY, *LONG)
     assert sweep.returncode == 0
     assert sweep.record.reason == "the time budget of 25 s is used up"
-    assert {trial.status for trial in sweep.record.trials.values()} == {"stopped"}
+    assert {trial.status for trial in sweep.record.trials.values()} == {"interrupted"}
     assert sweep.record.front
 
 

@@ -18,10 +18,12 @@ from sweep_runs import TINY, wait_for
 
 from dashboards.pareto_front import render
 from orchestrator.events import Event, SweepEnded, SweepStarted, TrialEnded, TrialProposed, TrialReported
+from orchestrator.mlflow_runs import MlflowRuns
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
+from orchestrator.retention import RetentionRule
 from orchestrator.search_space import to_trial_config
-from orchestrator.settings import load_settings, to_yaml
+from orchestrator.settings import SweepSettings, load_settings, to_yaml
 from orchestrator.tracking import Tracker
 from orchestrator.tracking_check import check_tracking
 from trainables.reports import METRICS, EpochReport
@@ -71,6 +73,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.stop()
 
 
+def open_tracker(
+    settings: SweepSettings, sweep: str, paths: SweepPaths, environment: dict[str, str]
+) -> Tracker:
+    runs = MlflowRuns(settings, sweep, sweep, environment, lambda trial, run_id: None)
+    runs.open(to_yaml(settings))
+    return Tracker(runs, sweep, paths, RetentionRule(), render)
+
+
 def _report(epoch: int, accuracy: float) -> dict[str, object]:
     metrics = dict.fromkeys(METRICS, 1.0) | {"knn_accuracy": accuracy, "d_eff": float(epoch)}
     training = {epoch: {"train_loss": 1.0, "no_positive_share": 0.0, "epoch_time_s": 0.1}}
@@ -87,7 +97,7 @@ def test_server_that_goes_away_loses_nothing(
     paths.root.mkdir(parents=True)
     paths.settings.write_text(to_yaml(settings))
     record = SweepRecord(settings.objectives, settings.reference())
-    tracker = Tracker(settings, "outage", paths, {"ray": "2"}, render)
+    tracker = open_tracker(settings, "outage", paths, {"ray": "2"})
 
     def emit(event: Event) -> None:
         record.apply(event)
@@ -111,7 +121,7 @@ def test_server_that_goes_away_loses_nothing(
     assert tracker.close(patience_s=60) == 0
     assert tracker.num_refused == 0
     client = MlflowClient(server.uri)
-    found = client.search_runs([tracker.experiment_id])
+    found = client.search_runs([tracker.runs.experiment_id])
     runs = {run.info.run_name: run for run in found}
     assert set(runs) == {"outage", "trial-0000", "trial-0001", "trial-0002"}
     assert len(found) == 4
@@ -121,7 +131,7 @@ def test_server_that_goes_away_loses_nothing(
         history = client.get_metric_history(run_id, "knn_accuracy")
         assert [(m.step, m.value) for m in history] == [(number + 1, 0.5 + number / 10)]
         assert client.list_artifacts(run_id, f"snapshots/epoch-{number + 1:04d}")
-    assert "pareto_front.html" in [a.path for a in client.list_artifacts(tracker.run_id)]
+    assert "pareto_front.html" in [a.path for a in client.list_artifacts(tracker.runs.run_id)]
 
 
 def test_snapshot_that_leaves_the_front_leaves_mlflow_too(tmp_path: Path) -> None:
@@ -131,7 +141,7 @@ def test_snapshot_that_leaves_the_front_leaves_mlflow_too(tmp_path: Path) -> Non
     paths.root.mkdir(parents=True)
     paths.settings.write_text(to_yaml(settings))
     record = SweepRecord(settings.objectives, settings.reference())
-    tracker = Tracker(settings, "leaves", paths, {}, render)
+    tracker = open_tracker(settings, "leaves", paths, {})
     for number, accuracy in enumerate([0.5, 0.9]):
         trial = f"trial-{number:04d}"
         folder = paths.snapshot(trial, 5)
@@ -146,7 +156,9 @@ def test_snapshot_that_leaves_the_front_leaves_mlflow_too(tmp_path: Path) -> Non
             tracker(event, record)
     assert tracker.close(patience_s=30) == 0
     client = MlflowClient(uri)
-    runs = {run.info.run_name: run.info.run_id for run in client.search_runs([tracker.experiment_id])}
+    runs = {
+        run.info.run_name: run.info.run_id for run in client.search_runs([tracker.runs.experiment_id])
+    }
     assert client.list_artifacts(runs["trial-0000"], "snapshots/epoch-0005") == []
     assert len(client.list_artifacts(runs["trial-0001"], "snapshots/epoch-0005")) == 1
 
@@ -160,7 +172,7 @@ def test_answer_that_is_lost_makes_no_second_run(
     paths.root.mkdir(parents=True)
     paths.settings.write_text(to_yaml(settings))
     record = SweepRecord(settings.objectives, settings.reference())
-    tracker = Tracker(settings, "lost", paths, {}, render)
+    tracker = open_tracker(settings, "lost", paths, {})
     create_run = MlflowClient.create_run
     lost = iter([True])
 
@@ -175,7 +187,7 @@ def test_answer_that_is_lost_makes_no_second_run(
     record.apply(event)
     tracker(event, record)
     assert tracker.close(patience_s=30) == 0
-    names = [run.info.run_name for run in MlflowClient(uri).search_runs([tracker.experiment_id])]
+    names = [run.info.run_name for run in MlflowClient(uri).search_runs([tracker.runs.experiment_id])]
     assert sorted(map(str, names)) == ["lost", "trial-0000"]
 
 
@@ -185,7 +197,7 @@ def test_unwritten_operations_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
     paths = SweepPaths.of(settings.storage, "unwritten")
     paths.root.mkdir(parents=True)
     paths.settings.write_text(to_yaml(settings))
-    tracker = Tracker(settings, "unwritten", paths, {}, render)
+    tracker = open_tracker(settings, "unwritten", paths, {})
     record = SweepRecord(settings.objectives, settings.reference())
 
     def dead(*args: Any, **kwargs: Any) -> Run:
@@ -207,7 +219,7 @@ def test_snapshot_that_is_gone_is_missed_only_where_it_is_wanted(tmp_path: Path,
     paths.root.mkdir(parents=True)
     paths.settings.write_text(to_yaml(settings))
     record = SweepRecord(settings.objectives, settings.reference())
-    tracker = Tracker(settings, "gone", paths, {}, render)
+    tracker = open_tracker(settings, "gone", paths, {})
     for index, accuracy in enumerate([0.5, 0.9]):
         trial = f"trial-{index:04d}"
         if index != number:

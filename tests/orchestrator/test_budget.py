@@ -21,7 +21,7 @@ class Clock:
 def stopper_of(
     time_budget_s: float | None = None, clock: Clock | None = None, has_nodes: bool = True
 ) -> SweepStopper:
-    return SweepStopper(time_budget_s, lambda: has_nodes, clock or Clock())
+    return SweepStopper(time_budget_s, lambda: has_nodes, clock=clock or Clock())
 
 
 def answers(stopper: SweepStopper, clock: Clock, times: list[float]) -> list[bool]:
@@ -72,7 +72,7 @@ def test_a_cluster_that_stays_without_nodes_ends_the_sweep() -> None:
 def test_a_cluster_whose_nodes_come_back_is_waited_for() -> None:
     clock = Clock()
     seen = iter([True, False, True, False, False])
-    stopper = SweepStopper(None, lambda: next(seen), clock)
+    stopper = SweepStopper(None, lambda: next(seen), clock=clock)
     assert answers(stopper, clock, [1000.0, 1020.0, 1040.0, 1060.0, 1069.0]) == [False] * 5
     assert next(seen, None) is None
 

@@ -48,7 +48,7 @@ def test_a_dry_run_prints_the_first_proposals(num_trials: int, monkeypatch: pyte
     rows = text.splitlines()[1 : min(num_trials, 5) + 1]
     proposals = Proposals(settings_of(search={"trials": num_trials}))
     for row in rows:
-        number, values = proposals.ask()
+        number, values, _ = proposals.ask()
         assert row.split()[:2] == [str(number), str(values["head.kind"])]
 
 

@@ -7,7 +7,9 @@ import pytest
 from orchestrator.events import (
     Event,
     PointEvaluated,
+    RunOpened,
     SweepEnded,
+    SweepResumed,
     SweepStarted,
     TrialEnded,
     TrialProposed,
@@ -18,8 +20,10 @@ from orchestrator.events import (
 )
 
 EXAMPLES_OF_EACH = [
-    SweepStarted("s", {"name": "s", "search": {"trials": 3}}, {"python": "3.11"}, 1.5),
-    TrialProposed("trial-0000", 0, {"head.kind": "mlp"}, {"epochs": 3}, 2.5),
+    SweepStarted("s", {"name": "s", "search": {"trials": 3}}, {"python": "3.11"}, 1.5, "id"),
+    SweepResumed({"name": "s", "search": {"trials": 4}}, {"python": "3.12"}, 1.75),
+    RunOpened("trial-0000", "0af3", 2.0),
+    TrialProposed("trial-0000", 0, {"head.kind": "mlp"}, {"epochs": 3}, 2.5, {"generation": 1}),
     TrialStarted("trial-0000", 3.5),
     TrialReported("trial-0000", {"epoch": 5, "metrics": {"d_eff": 3.0}, "training": {}}, 4.5),
     TrialEnded("trial-0000", "failed", "é [red]", 5.5, "Traceback\n  line"),

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from sweep_events import settings_of
 
-from orchestrator.proposals import DIRECTIONS, SAMPLERS, Proposals, distribution
+from orchestrator.proposals import DIRECTIONS, SAMPLERS, Known, Proposals, distribution
 from orchestrator.search_space import Parameter, Value, is_active, to_trial_config
 from orchestrator.settings import SamplerKind
 from trainables.reports import Direction
@@ -21,7 +22,7 @@ def run(
     proposals = Proposals(settings_of(search={"sampler": sampler, "seed": seed}))
     asked = [proposals.ask()]
     for _ in range(num_trials):
-        number, values = asked[-1]
+        number, values, _ = asked[-1]
         asked.append(proposals.ask())
         if number % 5 == 0:
             proposals.tell_failed(number)
@@ -30,7 +31,7 @@ def run(
                 number, [float(str(values["temperature"])), float(str(values.get("head.depth", 9)))]
             )
     proposals.tell_failed(asked[-1][0])
-    return proposals, [values for _, values in asked]
+    return proposals, [proposal.values for proposal in asked]
 
 
 def test_samplers_are_those_of_the_settings() -> None:
@@ -83,7 +84,7 @@ def test_first_trials_come_first_and_complete(sampler: str) -> None:
     ]
     settings = settings_of(first_trials=first, trial={"temperature": 0.05}, search={"sampler": sampler})
     proposals = Proposals(settings)
-    assert [proposals.ask() for _ in first] == [
+    assert [proposals.ask()[:2] for _ in first] == [
         (0, {"head.kind": "none", "temperature": 0.05}),
         (1, {"head.kind": "mlp", "head.depth": 3, "temperature": 0.05}),
         (2, {"head.kind": "monotonic", "head.depth": 1, "temperature": 0.2}),
@@ -118,3 +119,40 @@ def test_a_conditional_parameter_may_stand_before_its_parent() -> None:
     values = Proposals(settings_of(search_space=space)).ask()[1]
     assert values["head.kind"] == "mlp"
     assert values["head.depth"] in (2, 3)
+
+
+def told(number: int, values: Mapping[str, Value]) -> list[float] | None:
+    """What every fourth trial has nothing of: two values that depend on the parameters."""
+    if number % 4 == 3:
+        return None
+    return [float(str(values["temperature"])), float(str(values.get("head.depth", 9)))]
+
+
+def ask_and_tell(proposals: Proposals, known: list[Known], num_trials: int) -> None:
+    """Goes on where `known` ends, with two trials under way at any time."""
+    while len(known) < num_trials:
+        number, values, state = proposals.ask()
+        known.append(Known(values, state, "running"))
+        if number == 0:
+            continue
+        before = known[number - 1]
+        known[number - 1] = before._replace(told=told(number - 1, before.values))
+        if (result := known[number - 1].told) is None:
+            proposals.tell_failed(number - 1)
+        else:
+            assert not isinstance(result, str)
+            proposals.tell(number - 1, result)
+
+
+@pytest.mark.parametrize("sampler", get_args(SamplerKind))
+@pytest.mark.parametrize("cut", [1, 2, 5, 17, 31])
+def test_a_rebuilt_study_proposes_what_the_first_one_would(sampler: str, cut: int) -> None:
+    settings = settings_of(
+        search={"sampler": sampler, "seed": 3}, first_trials=[{"head.kind": "none"}, {}, {}]
+    )
+    whole: list[Known] = []
+    ask_and_tell(Proposals(settings), whole, 40)
+    again: list[Known] = []
+    ask_and_tell(Proposals(settings), again, cut)
+    ask_and_tell(Proposals(settings, again), again, 40)
+    assert again == whole

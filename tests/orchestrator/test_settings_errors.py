@@ -107,6 +107,26 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
         + "  head.depth: {int: [1, 3], when: {epochs: 1}}\n",
         [":4: ", "cycle: epochs -> head.depth -> epochs"],
     ),
+    "unknown kind of early stopping": (
+        BASE + "early_stopping: {kind: median}\n",
+        [":4: early_stopping.kind is 'median'", "none of none, pareto, asha"],
+    ),
+    "early stopping that stops all": (
+        BASE + "early_stopping: {kind: pareto, reduction_factor: 1.5}\n",
+        [":4: early_stopping.reduction_factor", "greater than or equal to 2"],
+    ),
+    "strata of nothing": (
+        BASE + "early_stopping:\n  kind: pareto\n  stratify_by: head.knid\n",
+        [":6: 'head.knid' is not a setting of a trial", "head.kind"],
+    ),
+    "metric for several objectives": (
+        BASE + "early_stopping:\n  kind: pareto\n  metric: d_eff\n",
+        [":6: pareto takes no metric", "set kind to asha"],
+    ),
+    "unknown metric of asha": (
+        BASE + "early_stopping: {kind: asha, metric: acuracy}\n",
+        [":4: no metric is called 'acuracy'", "knn_accuracy"],
+    ),
     "unknown objective": (
         BASE + "objectives: {knn_acuracy: max}\n",
         [":4: ", "'knn_acuracy'", "'knn_accuracy'?"],

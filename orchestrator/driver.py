@@ -1,0 +1,238 @@
+"""The driver of a sweep: its folder, its ledger, and those who listen to its events.
+
+Every event is in the ledger before anyone acts on it; what a killed driver knew is rebuilt from there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestrator.environment import describe_environment
+from orchestrator.errors import UserError
+from orchestrator.events import (
+    Event,
+    RunOpened,
+    SweepEnded,
+    SweepResumed,
+    SweepStarted,
+    SweepStatus,
+    TrialEnded,
+    TrialReported,
+)
+from orchestrator.ledger import Ledger
+from orchestrator.mlflow_runs import MlflowRuns
+from orchestrator.outcome import Outcome, print_outcome
+from orchestrator.preparation import DataFacts
+from orchestrator.proposals import Proposals
+from orchestrator.record import SweepRecord
+from orchestrator.resume import Plan
+from orchestrator.retention import Retention, RetentionRule
+from orchestrator.search import ProposalListener, known_trials
+from orchestrator.settings import SweepSettings, to_yaml
+from orchestrator.stopping_rule import StoppingRule
+from orchestrator.sweep_folder import make_folder, remove_folder, write_whole
+from orchestrator.terminal import Progress
+from orchestrator.tracking import Render, Tracker
+
+Listener = Callable[[Event, SweepRecord], None]
+_TRACKING_PATIENCE_S = 60.0
+
+
+class Driver:
+    """An open sweep.
+
+    Args:
+        plan: what to run.
+        data: what is known of the data.
+        render: draws the pages.
+        console: the terminal.
+
+    Raises:
+        UserError: the folder cannot be written, another driver has it, or the tracking server refuses
+            the sweep; a new sweep leaves nothing then.
+    """
+
+    def __init__(self, plan: Plan, data: Sequence[DataFacts], render: Render, console: Console) -> None:
+        self.settings, self.name, self.paths, history = plan
+        self.console = console
+        self.record = SweepRecord.of(self.settings, history)
+        environment = _environment(data)
+        self.num_unwritten = 0
+        self.storage_error = ""
+        if not history:
+            make_folder(self.settings, self.paths)
+        _log_to(self.paths.log)
+        self.ledger = Ledger(self.paths.ledger)
+        rule = RetentionRule(self.settings.tracking.embeddings, self.settings.evaluation.points)
+        self.proposals = Proposals(self.settings, known_trials(self.record))
+        self.stopping = StoppingRule(self.settings)
+        self.progress = Progress(
+            console, self.name, self.settings.search.trials, self.settings.search.time_budget
+        )
+        self.retention = Retention(self.paths, rule)
+        self.listeners: list[Listener] = []
+        sweep_id = (
+            history[0].id if history and isinstance(history[0], SweepStarted) else uuid.uuid4().hex
+        )
+        runs = MlflowRuns(self.settings, self.name, sweep_id, environment, self._note_run)
+        self.tracker = Tracker(runs, self.name, self.paths, rule, render)
+        try:
+            self._begin(sweep_id, environment, history)
+            _open(runs, self.settings)
+            if history:
+                self.tracker.resume(history, SweepRecord.of(self.settings), self.record)
+        except BaseException:
+            self.tracker.close(0)
+            self.ledger.close()
+            if not history:
+                remove_folder(self.paths)
+            raise
+        self.listeners = [
+            ProposalListener(self.proposals),
+            self.tracker,  # before what it no longer wants is removed
+            self.retention,
+            self.progress,
+        ]
+        if history:
+            self._take_up(history)
+
+    def _begin(self, sweep_id: str, environment: dict[str, str], history: Sequence[Event]) -> None:
+        settings = self.settings.model_dump(mode="json")
+        if not history:
+            self.emit(SweepStarted(self.name, settings, environment, time.time(), sweep_id))
+            return
+        write_whole(self.paths.settings, to_yaml(self.settings))
+        self.emit(SweepResumed(settings, environment, time.time()))
+
+    def _take_up(self, history: Sequence[Event]) -> None:
+        """Rebuilds rungs and snapshots; ends the trials that the last driver had decided to stop."""
+        self.retention.resume(self.record)
+        replayed = SweepRecord.of(self.settings)
+        reasons: dict[str, str] = {}
+        for event in history:
+            if isinstance(event, TrialReported):
+                reason = self.stopping.observe(event.trial, event.report, replayed)
+                if reason is not None:
+                    reasons[event.trial] = reason
+            replayed.apply(event)
+        for name, reason in reasons.items():
+            if self.record.trials[name].is_unfinished:
+                self.emit(TrialEnded(name, "stopped", reason, time.time()))
+
+    def __enter__(self) -> Driver:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        """Ends what is open, whatever happened; a storage that fails is told, not raised."""
+        self.progress.stop()
+        try:
+            if self.record.status == "running":
+                self.end("interrupted" if kind is KeyboardInterrupt else "failed", _cause(kind, error))
+        except OSError as failure:
+            error = error or failure
+        finally:
+            if self.tracker.num_waiting:
+                self.console.print("writing the rest to MLflow", highlight=False)
+            self.num_unwritten = self.tracker.close(_TRACKING_PATIENCE_S)
+            self.ledger.close()
+        if isinstance(error, OSError):
+            self.storage_error = f"{self.paths.root} cannot be written: {error.strerror or error}"
+        return error is None or isinstance(error, (OSError, KeyboardInterrupt))
+
+    @property
+    def status(self) -> SweepStatus:
+        """How the sweep ended."""
+        if self.record.status == "running" or self.storage_error:
+            return "failed"
+        return self.record.status
+
+    @property
+    def num_to_run(self) -> int:
+        """Trials that are unfinished or not proposed yet."""
+        unfinished = sum(trial.is_unfinished for trial in self.record.trials.values())
+        return unfinished + max(0, self.settings.search.trials - len(self.record.trials))
+
+    def emit(self, event: Event) -> None:
+        """Ledger first, then everyone who acts on it."""
+        self.ledger.append(event)
+        self.record.apply(event)
+        for listener in self.listeners:
+            listener(event, self.record)
+
+    def end(self, status: SweepStatus, reason: str) -> None:
+        """The sweep's last events."""
+        self.interrupt_open_trials(reason)
+        assert "RUNNING" not in self.proposals.states().values(), "a trial was left open in Optuna"
+        self.emit(SweepEnded(status, reason, time.time()))
+
+    def interrupt_open_trials(self, reason: str) -> None:
+        """Ends the trials that are still open; a resume goes on with them."""
+        for trial in list(self.record.trials.values()):
+            if not trial.is_ended:
+                self.emit(TrialEnded(trial.name, "interrupted", reason, time.time()))
+
+    def print_outcome(self) -> None:
+        """Tells how it ended, and where its results are."""
+        outcome = Outcome(
+            record=self.record,
+            status=self.status,
+            paths=self.paths,
+            storage_error=self.storage_error,
+            tracking_uri=self.settings.tracking.uri,
+            num_not_tracked=self.num_unwritten + self.tracker.num_refused,
+            page=self.tracker.url,
+        )
+        print_outcome(outcome, self.console)
+
+    def _note_run(self, trial: str, run_id: str) -> None:
+        """Called by the tracker's thread too, so it changes nothing but the ledger."""
+        if self.record.run_ids.get(trial) != run_id:
+            self.ledger.append(RunOpened(trial, run_id, time.time()))
+
+
+def _cause(kind: type[BaseException] | None, error: BaseException | None) -> str:
+    if kind is KeyboardInterrupt:
+        return "interrupted twice"
+    return f"{type(error).__name__}: {error}" if error else "it ended before its trials did"
+
+
+def _environment(data: Sequence[DataFacts]) -> dict[str, str]:
+    environment = describe_environment()
+    if data:
+        environment["data"] = "; ".join(facts.sentence() for facts in data)
+        is_original = all(facts.is_original_order for facts in data)
+        environment["data_order"] = "original" if is_original else "of the source"
+    return environment
+
+
+def _open(runs: MlflowRuns, settings: SweepSettings) -> None:
+    try:
+        runs.open(to_yaml(settings))
+    except UserError:
+        raise
+    except Exception as error:
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"tracking.uri: {settings.tracking.uri} refuses the sweep ({message}); "
+            "see that it is an MLflow store that you may write to",
+            location=("tracking", "uri"),
+        ) from error
+
+
+def _log_to(path: Path) -> None:
+    """Sends the log of our own code and the warnings of the libraries to the sweep's log file."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("orchestrator", "trainables", "dashboards", "mlflow", "ray", "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(logging.INFO if name == "orchestrator" else logging.WARNING)
+    logging.captureWarnings(True)

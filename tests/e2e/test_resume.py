@@ -1,0 +1,183 @@
+"""A sweep whose driver is killed, or ends, and is resumed: nothing is lost and nothing repeated."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from sweep_runs import SweepRun, run_sweep, wait_for
+
+from orchestrator.events import SweepResumed, TrialEnded, TrialProposed, TrialReported
+
+pytestmark = pytest.mark.slow
+
+RESUMABLE = Path(__file__).parent / "resumable.yaml"
+NUM_KILLS = int(os.environ.get("MONOCON_NUM_KILLS", "5"))
+
+
+def resume(folder: Path, name: str, *arguments: str, **options: Any) -> SweepRun:
+    return run_sweep(folder, name, *arguments, file=RESUMABLE, resumed=True, **options)
+
+
+def num_lines(ledger: Path) -> int:
+    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+
+
+def killer(ledger: Path, num_events: int, delay_s: float) -> Any:
+    """Kills a driver some time after it has written so many more events."""
+    before = num_lines(ledger)
+
+    def kill(driver: psutil.Process) -> None:
+        wait_for(lambda: num_lines(ledger) >= before + num_events or not driver.is_running())
+        time.sleep(delay_s)
+        driver.send_signal(signal.SIGKILL)
+
+    return kill
+
+
+def stories(sweep: SweepRun) -> dict[str, Any]:
+    """What each trial was, reported and came to, without times."""
+    told: dict[str, Any] = {}
+    for event in sweep.events:
+        match event:
+            case TrialProposed():
+                assert event.trial not in told
+                told[event.trial] = [event.config]
+            case TrialReported():
+                metrics = {n: v for n, v in event.report["metrics"].items() if not n.endswith("_time_s")}
+                told[event.trial].append((event.report["epoch"], metrics))
+            case TrialEnded() if event.status != "interrupted":
+                told[event.trial].append((event.status, event.reason))
+            case _:
+                pass
+    return told
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
+    sweep = run_sweep(tmp_path_factory.mktemp("whole"), "whole", file=RESUMABLE)
+    assert sweep.returncode == 0, sweep.stderr
+    return sweep
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
+    """The same sweep, its driver killed again and again, then resumed to its end."""
+    folder = tmp_path_factory.mktemp("killed")
+    moments = random.Random(0)
+    ledger = folder / "runs" / "killed" / "ledger.jsonl"
+    kill = killer(ledger, 1, 0.0)
+    run_sweep(folder, "killed", file=RESUMABLE, while_running=kill)
+    for _ in range(NUM_KILLS - 1):
+        kill = killer(ledger, moments.randint(1, 8), moments.uniform(0, 0.5))
+        resume(folder, "killed", while_running=kill)
+    sweep = resume(folder, "killed")
+    assert sweep.returncode == 0, sweep.stderr
+    return sweep
+
+
+def test_a_killed_sweep_ends_as_one_that_was_never_killed(
+    uninterrupted: SweepRun, killed: SweepRun
+) -> None:
+    assert stories(killed) == stories(uninterrupted)
+    fronts = [[(p.trial, p.epoch, p.values) for p in s.record.front] for s in (killed, uninterrupted)]
+    assert fronts[0] == fronts[1]
+
+
+def test_a_killed_sweep_stops_trials_early_as_the_other_does(
+    uninterrupted: SweepRun, killed: SweepRun
+) -> None:
+    statuses = [Counter(t.status for t in s.record.trials.values()) for s in (killed, uninterrupted)]
+    assert statuses[0] == statuses[1]
+    assert statuses[0]["stopped"], "the rule has stopped nobody, so this shows nothing"
+
+
+def test_mlflow_agrees_with_the_ledger_of_a_killed_sweep(killed: SweepRun) -> None:
+    record, children = killed.record, killed.children
+    assert len(killed.runs()) == len(record.trials) + 1
+    assert killed.parent.info.status == "FINISHED"
+    for trial in record.trials.values():
+        run = children[trial.name]
+        assert run.info.status == {"completed": "FINISHED", "stopped": "KILLED"}[trial.status]
+        assert run.data.tags["status"] == trial.status
+        history = killed.client.get_metric_history(run.info.run_id, "d_eff")
+        assert [(m.step, m.value) for m in history] == [
+            (p.epoch, p.metrics["d_eff"]) for p in trial.points
+        ]
+        at = {p.epoch for p in record.front if p.trial == trial.name}
+        stored = killed.client.list_artifacts(run.info.run_id, "snapshots")
+        assert {int(a.path.rsplit("-", 1)[1]) for a in stored} == at
+
+
+def test_the_folder_of_a_killed_sweep_holds_the_fronts_snapshots_only(killed: SweepRun) -> None:
+    stored = {key for trial in killed.record.trials for key in killed.paths.stored_snapshots(trial)}
+    assert stored == {(p.trial, p.epoch) for p in killed.record.front}
+
+
+def test_a_finished_sweep_is_extended(killed: SweepRun) -> None:
+    longer = run_sweep(killed.folder, "killed", "--trials", "9", file=RESUMABLE, resumed=True)
+    assert longer.returncode == 0, longer.stderr
+    assert "going on after 8 of 9 trials" in longer.stdout
+    assert len(longer.record.trials) == 9
+    assert longer.children["trial-0008"].info.status in ("FINISHED", "KILLED")
+
+
+def test_an_interrupted_sweep_goes_on_with_its_unfinished_trials(tmp_path: Path) -> None:
+    def interrupt(driver: psutil.Process) -> None:
+        wait_for(lambda: num_lines(tmp_path / "runs" / "cut" / "ledger.jsonl") > 4)
+        driver.send_signal(signal.SIGINT)
+
+    cut = run_sweep(tmp_path, "cut", "--trials", "2", file=RESUMABLE, while_running=interrupt)
+    assert cut.returncode == 130
+    assert "interrupted" in {trial.status for trial in cut.record.trials.values()}
+    torn = cut.paths.ledger.read_bytes() + b'12345678 {"event":"Trial'
+    cut.paths.ledger.write_bytes(torn)
+    whole = resume(tmp_path, "cut", "--trials", "2")
+    assert whole.returncode == 0, whole.stderr
+    assert "cut short" in whole.stderr + whole.paths.log.read_text()
+    assert Counter(trial.status for trial in whole.record.trials.values()).keys() <= {
+        "completed",
+        "stopped",
+    }
+    assert sum(isinstance(event, SweepResumed) for event in whole.events) == 1
+    assert whole.parent.info.status == "FINISHED"
+
+
+def test_a_changed_file_is_refused_with_the_difference(killed: SweepRun) -> None:
+    before = killed.paths.ledger.read_bytes()
+    refused = resume(killed.folder, "killed", "--set", "trial.temperature=0.2", "--trials", "9")
+    assert refused.returncode == 2
+    assert "trial.temperature: 0.1 before, 0.2 now" in refused.stderr
+    assert "search.trials" not in refused.stderr
+    assert killed.paths.ledger.read_bytes() == before
+
+
+def test_a_damaged_ledger_is_an_error_that_names_the_line(killed: SweepRun) -> None:
+    whole = killed.paths.ledger.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    lines[3] = lines[3].replace(b"trial-0000", b"trial-0009")
+    killed.paths.ledger.write_bytes(b"".join(lines))
+    refused = resume(killed.folder, "killed", "--trials", "9")
+    killed.paths.ledger.write_bytes(whole)
+    assert refused.returncode == 2
+    assert "ledger.jsonl:4: the ledger is damaged here" in refused.stderr
+
+
+def test_a_sweep_that_runs_is_not_resumed(tmp_path: Path) -> None:
+    refused: list[SweepRun] = []
+
+    def resume_too(driver: psutil.Process) -> None:
+        wait_for(lambda: num_lines(tmp_path / "runs" / "busy" / "ledger.jsonl") > 2)
+        refused.append(resume(tmp_path, "busy", "--trials", "2"))
+
+    sweep = run_sweep(tmp_path, "busy", "--trials", "2", file=RESUMABLE, while_running=resume_too)
+    assert sweep.returncode == 0, sweep.stderr
+    assert refused[0].returncode == 2
+    assert "another process works on this sweep" in refused[0].stderr

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweep_events import ended, proposed, reported, settings_of, started
+
+from orchestrator.errors import UserError
+from orchestrator.events import Event, SweepEnded, SweepResumed, SweepStarted, TrialEnded
+from orchestrator.ledger import Ledger
+from orchestrator.paths import SweepPaths
+from orchestrator.record import SweepRecord
+from orchestrator.resume import differences, find_sweep, read_history, require_same
+from orchestrator.settings import SweepSettings
+
+
+def begun(settings: SweepSettings, time: float = 0.0) -> SweepStarted:
+    return SweepStarted("s", settings.model_dump(mode="json"), {}, time, "id")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> SweepPaths:
+    paths = SweepPaths.of(str(tmp_path), "s")
+    paths.root.mkdir()
+    paths.ledger.touch()
+    return paths
+
+
+def test_a_sweep_is_found_by_name_and_by_folder(paths: SweepPaths, tmp_path: Path) -> None:
+    assert find_sweep("s", str(tmp_path)) == paths
+    assert find_sweep(str(paths.root), "elsewhere") == paths
+
+
+def test_a_sweep_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--resume: there is no sweep in .*nobody"):
+        find_sweep("nobody", str(tmp_path))
+
+
+def test_a_ledger_that_a_driver_holds_is_refused(paths: SweepPaths) -> None:
+    ledger = Ledger(paths.ledger)
+    with pytest.raises(UserError, match="another process works on this sweep"):
+        read_history(paths)
+    ledger.close()
+    assert read_history(paths) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"search": {"trials": 65}},
+        {"search": {"time_budget": "3h"}},
+        {"search": {"time_budget": None}},
+        {"storage": "moved"},
+    ],
+    ids=str,
+)
+def test_budgets_may_grow_and_a_folder_may_move(changes: dict[str, Any]) -> None:
+    before = settings_of(search={"time_budget": "2h"})
+    require_same([begun(before)], settings_of(**{"search": {"time_budget": "2h"}, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"search": {"trials": 9}}, "search.trials: 64 before, 9 now"),
+        ({"search": {"time_budget": "1h"}}, "search.time_budget: None before, 3600.0 now"),
+        ({"search": {"seed": 1}}, "search.seed: 42 before, 1 now"),
+        ({"trial": {"temperature": 0.2}}, "trial.temperature: 0.1 before, 0.2 now"),
+        ({"objectives": {"knn_accuracy": "max"}}, "objectives.d_eff: 'min' before, not there now"),
+    ],
+)
+def test_anything_else_is_refused_with_the_difference(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError, match="only its budgets may grow") as error:
+        require_same([begun(settings_of())], settings_of(**changes))
+    assert f"  {line}\n" in str(error.value)
+
+
+def test_what_a_resumed_driver_worked_by_counts() -> None:
+    first, longer = settings_of(), settings_of(search={"trials": 80})
+    resumed = SweepResumed(longer.model_dump(mode="json"), {}, 5.0)
+    with pytest.raises(UserError, match=r"search\.trials: 80 before, 70 now"):
+        require_same([begun(first), resumed], settings_of(search={"trials": 70}))
+
+
+def test_differences_go_into_groups() -> None:
+    before = {"a": 1, "b": {"c": 2, "d": 3}}
+    now = {"a": 1, "b": {"c": 4, "d": 3}, "e": None}
+    assert [name for name, _, _ in differences(before, now)] == ["b.c", "e"]
+
+
+HISTORY: list[Event] = [
+    begun(settings_of(), time=100.0),
+    proposed("trial-0000", 0),
+    started("trial-0000", time=101.0),
+    reported("trial-0000", 5, accuracy=0.5, d_eff=9.0),
+    ended("trial-0000", "completed"),
+    proposed("trial-0001", 1),
+    started("trial-0001", time=103.0),
+    reported("trial-0001", 5, accuracy=0.6, d_eff=8.0),
+    TrialEnded("trial-0001", "interrupted", "the time budget", 110.0),
+    SweepEnded("completed", "the time budget", 110.0),
+]
+
+
+def test_a_resume_takes_up_what_was_interrupted_and_nothing_else() -> None:
+    record = SweepRecord.of(settings_of(), HISTORY)
+    assert record.status == "completed"
+    record.apply(SweepResumed({}, {}, 500.0))
+    assert record.status == "running"
+    assert [trial.status for trial in record.trials.values()] == ["completed", "pending"]
+    assert record.trials["trial-0001"].last_epoch == 5
+    assert record.count("pending") == record.count("completed") == record.num_ended == 1
+    assert len(record.front) == 1
+
+
+def test_the_time_between_two_drivers_is_not_the_sweeps() -> None:
+    record = SweepRecord.of(settings_of(), HISTORY)
+    assert record.active_s == 10.0
+    record.apply(SweepResumed({}, {}, 500.0))
+    record.apply(started("trial-0001", time=507.0))
+    assert record.active_s == 17.0
