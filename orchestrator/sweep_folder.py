@@ -25,7 +25,7 @@ def require_new(paths: SweepPaths) -> None:
 
 def _is_stillborn(paths: SweepPaths) -> bool:
     """Whether the folder is what a driver left that was killed before its first event."""
-    known = {paths.settings, paths.log, paths.ledger}
+    known = {paths.settings, _partial(paths.settings), paths.log, paths.ledger}
     has_events = paths.ledger.exists() and paths.ledger.stat().st_size
     return paths.root.is_dir() and set(paths.root.iterdir()) <= known and not has_events
 
@@ -56,9 +56,13 @@ def make_folder(settings: SweepSettings, paths: SweepPaths) -> None:
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a file that is whole or as it was before."""
-    partial = path.with_name(f".{path.name}")
+    partial = _partial(path)
     partial.write_text(text)
     partial.replace(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}")
 
 
 def remove_folder(paths: SweepPaths) -> None:

@@ -37,7 +37,7 @@ def test_refusal_is_one_message_and_leaves_nothing(case: str, tmp_path: Path, no
 
 
 def test_taken_name_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "runs" / "taken").mkdir(parents=True)
+    (tmp_path / "runs" / "taken" / "snapshots").mkdir(parents=True)
     sweep = run_sweep(tmp_path, "taken")
     assert sweep.returncode == 2
     assert "choose another name" in sweep.stderr
