@@ -46,6 +46,7 @@ class MlflowRuns:
         experiment_id: of the experiment that they are in.
         run_id: of the sweep's own run; empty until `open`.
         run_ids: trial to run.
+        children: the trials' runs as `open` found them, of an earlier driver.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class MlflowRuns:
         self.experiment_id = ""
         self.run_id = ""
         self.run_ids: dict[str, str] = {}
+        self.children: dict[str, Run] = {}
 
     def open(self, sweep_yaml: str) -> None:
         """Opens the experiment and the sweep's run, or takes up what an earlier driver opened.
@@ -81,7 +83,10 @@ class MlflowRuns:
             self.run_id = found.info.run_id
             self._client.update_run(self.run_id, status="RUNNING")
             self._client.log_batch(self.run_id, tags=[RunTag("status", "running"), RunTag("reason", "")])
-            self._client.log_text(self.run_id, sweep_yaml, "sweep.yaml")
+            self._describe(self.run_id, sweep_yaml, with_params=not found.data.params)
+            self.children = self._find_children()
+            self.run_ids = {trial: run.info.run_id for trial, run in self.children.items()}
+            self._closed = {t for t, run in self.children.items() if run.info.status != "RUNNING"}
         else:
             self.run_id = self._create_parent(sweep_yaml)
         self._note("", self.run_id)
@@ -105,16 +110,21 @@ class MlflowRuns:
         run = self._client.create_run(self.experiment_id, run_name=self._sweep, tags=tags)
         run_id = run.info.run_id
         try:
-            search = self._settings.search.model_dump()
-            params = [Param(f"search.{key}", str(value)) for key, value in search.items()]
-            self._client.log_batch(run_id, params=params)
-            self._client.log_text(run_id, sweep_yaml, "sweep.yaml")
+            self._describe(run_id, sweep_yaml, with_params=True)
         except BaseException:
             self._client.delete_run(run_id)
             raise
         return run_id
 
-    def find_children(self) -> dict[str, Run]:
+    def _describe(self, run_id: str, sweep_yaml: str, with_params: bool) -> None:
+        """What the sweep is; params can be written once only, also where budgets have grown."""
+        if with_params:
+            search = self._settings.search.model_dump()
+            params = [Param(f"search.{key}", str(value)) for key, value in search.items()]
+            self._client.log_batch(run_id, params=params)
+        self._client.log_text(run_id, sweep_yaml, "sweep.yaml")
+
+    def _find_children(self) -> dict[str, Run]:
         """Trial to run, of all that MLflow has."""
         found: dict[str, Run] = {}
         mine, token = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.run_id}'", None
@@ -125,8 +135,6 @@ class MlflowRuns:
             found |= {run.data.tags["trial"]: run for run in page}
             token = page.token
             if not token:
-                self.run_ids |= {trial: run.info.run_id for trial, run in found.items()}
-                self._closed = {trial for trial, run in found.items() if run.info.status != "RUNNING"}
                 return found
 
     def create_child(self, trial: Trial, at: float) -> None:

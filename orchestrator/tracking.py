@@ -109,7 +109,7 @@ class Tracker:
             replayed: an empty record, which is led through the history.
             record: the sweep as it is now.
         """
-        children = self.runs.find_children()
+        children = self.runs.children
         written = {
             trial.name
             for trial in record.trials.values()
