@@ -39,7 +39,7 @@ def test_sweep_commands_are_accepted(line: str, tmp_path: Path) -> None:
     result = subprocess.run(
         words, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120
     )
-    if "--resume" in words:  # of what is there, tests/e2e/test_resume.py shows it
+    if "--resume" in words:  # of what is there, tests/e2e/test_resumed_sweep.py shows it
         assert f"there is no sweep in {tmp_path}" in result.stderr
     else:
         assert result.returncode == 0, result.stderr
