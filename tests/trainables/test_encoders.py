@@ -212,7 +212,8 @@ def test_encoder_of_a_snapshot_is_taken_without_its_head(tmp_path: Path) -> None
         dataset="digits", encoder="digits_cnn", encoder_weights="none", augmentation="none"
     )
     model = build_model(digits.model_copy(update={"seed": 1}))
-    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, tmp_path / "weights.safetensors")
     config = digits.model_copy(update={"encoder_weights": str(tmp_path / "weights.safetensors")})
     again = build_model(config).encoder.state_dict()
     for name, value in model.encoder.state_dict().items():
