@@ -24,7 +24,7 @@ sweep: install  ## run a sweep to its front; SPACE=search_spaces/digits.yaml
 	$(BIN)/python -m orchestrator.sweep $(SPACE)
 
 cifar100-cpu: install  ## the front of CIFAR-100 on two cores, its encoder first; DATA=directory
-	test -e runs/cifar100_cpu_encoder || $(BIN)/python -m orchestrator.sweep \
+	test -e runs/cifar100_cpu_encoder/snapshots/trial-0000/epoch-0006/weights.safetensors || $(BIN)/python -m orchestrator.sweep \
 		search_spaces/cifar100_cpu_encoder.yaml --name cifar100_cpu_encoder $(DATA:%=--set trial.data.source=%)
 	$(BIN)/python -m orchestrator.sweep search_spaces/cifar100_cpu.yaml $(DATA:%=--set trial.data.source=%)
 

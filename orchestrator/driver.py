@@ -77,9 +77,7 @@ class Driver:
         )
         self.retention = Retention(self.paths, rule)
         self.listeners: list[Listener] = []
-        sweep_id = (
-            history[0].id if history and isinstance(history[0], SweepStarted) else uuid.uuid4().hex
-        )
+        sweep_id = self.record.id or uuid.uuid4().hex
         runs = MlflowRuns(self.settings, self.name, sweep_id, environment, self._note_run)
         self.tracker = Tracker(runs, self.name, self.paths, rule, render)
         try:

@@ -98,12 +98,15 @@ class Proposals:
             return SAMPLERS[self._settings.search.sampler](int(seed))
 
     def _as_trial(self, known: Known) -> optuna.trial.FrozenTrial:
-        state = TrialState.COMPLETE
-        if known.told is None or known.told == "running":
-            state = TrialState.FAIL if known.told is None else TrialState.RUNNING
+        if isinstance(known.told, str):
+            state, values = TrialState.RUNNING, None
+        elif known.told is None:
+            state, values = TrialState.FAIL, None
+        else:
+            state, values = TrialState.COMPLETE, known.told
         return optuna.trial.create_trial(
             state=state,
-            values=list(known.told) if state == TrialState.COMPLETE and known.told else None,  # pyright: ignore[reportArgumentType]
+            values=values,
             params=dict(known.values),
             distributions={n: distribution(self._settings.search_space[n]) for n in known.values},
             system_attrs=dict(known.sampler_state),

@@ -175,7 +175,11 @@ class SweepRecord:
     @property
     def active_s(self) -> float:
         """Seconds that drivers worked on the sweep, up to its latest event."""
-        return self.earlier_s + self._latest - self._resumed
+        return self.active_until(self._latest)
+
+    def active_until(self, now: float) -> float:
+        """Seconds that drivers have worked on the sweep at the time `now`, of the present one's time."""
+        return self.earlier_s + now - self._resumed
 
     @property
     def num_failed_evaluations(self) -> int:

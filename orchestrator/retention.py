@@ -101,15 +101,19 @@ class Retention:
                 self._remove_unwanted_traces(record)
             case _:
                 return
+        self._remove_unwanted_snapshots(record)
+
+    def resume(self, record: SweepRecord) -> None:
+        """Takes stock of what an earlier driver left, before a worker writes any of it again."""
+        for trial in record.trials:
+            self._stored.update(self._paths.stored_snapshots(trial))
+        self._remove_unwanted_snapshots(record)
+
+    def _remove_unwanted_snapshots(self, record: SweepRecord) -> None:
         unwanted = self._stored - wanted_snapshots(record, self._rule)
         for trial, epoch in unwanted:
             shutil.rmtree(self._paths.snapshot(trial, epoch), ignore_errors=True)
         self._stored -= unwanted
-
-    def resume(self, record: SweepRecord) -> None:
-        """Takes stock of what an earlier driver left."""
-        for trial in record.trials:
-            self._stored.update(self._paths.stored_snapshots(trial))
 
     def finish(self, record: SweepRecord) -> None:
         """Leaves exactly the wanted snapshots, once nobody writes any more."""

@@ -4,7 +4,7 @@ At each rung, `grace_epochs * reduction_factor^k` epochs, a trial is compared wi
 that reached the rung before it (Li et al. 2020, "A System for Massively Parallel Hyperparameter
 Tuning"); with several objectives by non-dominated rank, then by hypervolume contribution (Schmucker et
 al. 2021, "Multi-objective Asynchronous Successive Halving"). Unlike theirs, a point that nothing in its
-rung dominates is never stopped. Called by `orchestrator.early_stopping`.
+rung dominates is never stopped. Called by `orchestrator.stopping_rule`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def place(
 
 
 def _num_larger(peers: Values) -> int:
-    """How many distinct points of a front contribute more hypervolume than the last one does."""
+    """How many points of a front contribute more hypervolume than the last; equals, as one would."""
     distinct, inverse = np.unique(peers, axis=0, return_inverse=True)
     volume = contributions(distinct, [_BEYOND_WORST] * distinct.shape[1])[inverse.ravel()]
     return int(np.count_nonzero(volume > volume[-1] + _ROUNDING))

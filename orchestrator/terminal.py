@@ -62,11 +62,10 @@ class Progress:
 
     def _trial_line(self, record: SweepRecord, event: TrialEnded) -> str:
         trial = record.trials[event.trial]
-        num_ended = sum(t.is_ended for t in record.trials.values())
         point = record.representative(trial)
         values = ", ".join(f"{n} {point.metrics[n]:.4g}" for n in record.objectives) if point else "-"
         return (
-            f"[{num_ended}/{self._num_trials}] {trial.name} {event.status}: "
+            f"[{record.num_ended}/{self._num_trials}] {trial.name} {event.status}: "
             f"{trial.config['head']['kind']}, {values}"
         )
 
@@ -103,7 +102,7 @@ def progress_line(
         f"{record.count('failed')} failed",
     ]
     if record.started is not None:
-        parts.append(f"{format_duration(now - record.started)} gone")
+        parts.append(f"{format_duration(record.active_until(now))} gone")
         if record.evaluations:
             num_failed = record.num_failed_evaluations
             parts.append(f"{len(record.evaluations) - num_failed} points evaluated on the test set")
@@ -117,14 +116,14 @@ def time_left(
     record: SweepRecord, num_trials: int, time_budget_s: float | None, now: float
 ) -> float | None:
     """Seconds until the last trial ends at the rate so far, or the time budget does; None at first."""
-    trials = list(record.trials.values())
-    num_ended = sum(trial.is_ended for trial in trials)
-    first_start = min((t.started for t in trials if t.started), default=None)
+    num_ended = record.num_ended
+    idle_s = 0.0 if record.started is None else now - record.started - record.active_until(now)
+    first_start = min((t.started for t in list(record.trials.values()) if t.started), default=None)
     estimates = []
     if num_ended and first_start is not None:
-        estimates.append((now - first_start) / num_ended * (num_trials - num_ended))
+        estimates.append((now - first_start - idle_s) / num_ended * (num_trials - num_ended))
     if time_budget_s is not None and record.started is not None:
-        estimates.append(record.started + time_budget_s - now)
+        estimates.append(time_budget_s - record.active_until(now))
     return max(0.0, min(estimates)) if estimates else None
 
 

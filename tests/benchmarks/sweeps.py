@@ -48,10 +48,7 @@ class SweepRun:
         self.started = started
         paths = folder / "runs" / name
         self.events = list(read_ledger(paths / "ledger.jsonl"))
-        settings = load_settings(paths / "sweep.yaml")
-        self.record = SweepRecord(settings.objectives, settings.reference())
-        for event in self.events:
-            self.record.apply(event)
+        self.record = SweepRecord.of(load_settings(paths / "sweep.yaml"), self.events)
 
     def _watch(self, driver: psutil.Process) -> None:
         """Adds up what the driver and all of Ray hold; memory they share is counted once (PSS)."""

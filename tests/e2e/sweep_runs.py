@@ -52,11 +52,7 @@ class SweepRun:
 
     @property
     def record(self) -> SweepRecord:
-        settings = load_settings(self.paths.settings)
-        record = SweepRecord(settings.objectives, settings.reference())
-        for event in self.events:
-            record.apply(event)
-        return record
+        return SweepRecord.of(load_settings(self.paths.settings), self.events)
 
     @property
     def client(self) -> MlflowClient:

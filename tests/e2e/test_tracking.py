@@ -96,7 +96,7 @@ def test_server_that_goes_away_loses_nothing(
     paths = SweepPaths.of(settings.storage, "outage")
     paths.root.mkdir(parents=True)
     paths.settings.write_text(to_yaml(settings))
-    record = SweepRecord(settings.objectives, settings.reference())
+    record = SweepRecord.of(settings)
     tracker = open_tracker(settings, "outage", paths, {"ray": "2"})
 
     def emit(event: Event) -> None:
@@ -140,7 +140,7 @@ def test_snapshot_that_leaves_the_front_leaves_mlflow_too(tmp_path: Path) -> Non
     paths = SweepPaths.of(settings.storage, "leaves")
     paths.root.mkdir(parents=True)
     paths.settings.write_text(to_yaml(settings))
-    record = SweepRecord(settings.objectives, settings.reference())
+    record = SweepRecord.of(settings)
     tracker = open_tracker(settings, "leaves", paths, {})
     for number, accuracy in enumerate([0.5, 0.9]):
         trial = f"trial-{number:04d}"
@@ -171,7 +171,7 @@ def test_answer_that_is_lost_makes_no_second_run(
     paths = SweepPaths.of(settings.storage, "lost")
     paths.root.mkdir(parents=True)
     paths.settings.write_text(to_yaml(settings))
-    record = SweepRecord(settings.objectives, settings.reference())
+    record = SweepRecord.of(settings)
     tracker = open_tracker(settings, "lost", paths, {})
     create_run = MlflowClient.create_run
     lost = iter([True])
@@ -198,7 +198,7 @@ def test_unwritten_operations_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
     paths.root.mkdir(parents=True)
     paths.settings.write_text(to_yaml(settings))
     tracker = open_tracker(settings, "unwritten", paths, {})
-    record = SweepRecord(settings.objectives, settings.reference())
+    record = SweepRecord.of(settings)
 
     def dead(*args: Any, **kwargs: Any) -> Run:
         raise ConnectionError("no server")
@@ -218,7 +218,7 @@ def test_snapshot_that_is_gone_is_missed_only_where_it_is_wanted(tmp_path: Path,
     paths = SweepPaths.of(settings.storage, "gone")
     paths.root.mkdir(parents=True)
     paths.settings.write_text(to_yaml(settings))
-    record = SweepRecord(settings.objectives, settings.reference())
+    record = SweepRecord.of(settings)
     tracker = open_tracker(settings, "gone", paths, {})
     for index, accuracy in enumerate([0.5, 0.9]):
         trial = f"trial-{index:04d}"

@@ -204,3 +204,19 @@ def test_traces_go_when_their_trial_ends_without_a_snapshot(tmp_path: Path) -> N
     assert paths.traces(TRIALS[0]).is_dir()
     assert not paths.traces(TRIALS[1]).exists()
     assert paths.traces(TRIALS[2]).is_dir()  # it has not ended: it may get a point on the front yet
+
+
+def test_a_resume_removes_at_once_what_a_killed_worker_did_not_live_to_report(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, "front")
+    sweep.report(reported(TRIALS[0], 5, accuracy=0.5, d_eff=8.0))
+    unreported = sweep.paths.snapshot(TRIALS[0], 10)
+    unreported.mkdir()
+    retention = Retention(sweep.paths, RetentionRule())
+    retention.resume(sweep.record)
+    assert not unreported.exists()
+    unreported.mkdir()  # its trial's new worker comes there again, while another trial reports
+    other = reported(TRIALS[1], 5, accuracy=0.1, d_eff=9.0)
+    sweep.record.apply(other)
+    retention(other, sweep.record)
+    assert unreported.exists()
+    assert sweep.paths.stored_snapshots(TRIALS[0]) == {(TRIALS[0], 5), (TRIALS[0], 10)}

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from sweep_events import TRIALS, ended, proposed, record_of, reported, started
 
-from orchestrator.events import Event, PointEvaluated, SweepEnded, SweepStarted
+from orchestrator.events import Event, PointEvaluated, SweepEnded, SweepResumed, SweepStarted, TrialEnded
 from orchestrator.record import SweepRecord
 from orchestrator.terminal import Progress, format_duration, front_as_table, progress_line, time_left
 
@@ -209,3 +209,15 @@ def test_elsewhere_nothing_is_drawn() -> None:
     progress.start()
     progress(SweepEnded("completed", "", 106.0), record_of(START))
     assert text_of(target) == ""
+
+
+def test_the_time_between_two_drivers_is_neither_gone_nor_counted() -> None:
+    record = record_of(
+        SweepStarted("digits", {}, {}, 100.0),
+        started(TRIALS[0], time=110.0),
+        TrialEnded(TRIALS[0], "completed", "", 130.0),
+        SweepResumed({}, {}, 1000.0),
+    )
+    assert time_left(record, num_trials=3, time_budget_s=None, now=1010.0) == 2 * 30.0
+    assert time_left(record, num_trials=3, time_budget_s=45.0, now=1010.0) == 5.0
+    assert "40 s gone" in progress_line(record, "digits", 3, None, now=1010.0)
