@@ -7,13 +7,14 @@ draws depend neither on the device nor on the number of workers, and no step wai
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Int, Num
+from jaxtyping import Int, Num, UInt8
 from torch import Tensor
 
 from trainables.augment import Augment, draw_augmentations
+from trainables.checkpoint import PhaseName
 from trainables.config import TrialConfig
 from trainables.distributed import WorkerGroup
 from trainables.images import Subset
@@ -44,9 +45,7 @@ class Batches:
         group: the workers that share each batch.
     """
 
-    def __init__(
-        self, config: TrialConfig, data: Subset, phase: Literal["warm-up", "main"], group: WorkerGroup
-    ) -> None:
+    def __init__(self, config: TrialConfig, data: Subset, phase: PhaseName, group: WorkerGroup) -> None:
         self._config = config
         self._data = data
         self._group = group
@@ -61,6 +60,15 @@ class Batches:
     def num_views(self) -> int:
         """Views in one epoch, over all workers."""
         return len(self._data) * self._config.num_views
+
+    def state_dict(self) -> dict[str, UInt8[Tensor, " byte"]]:
+        """Where both streams are, between two epochs."""
+        return {"order": self._order.get_state(), "augmentation": self._augmentation.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, UInt8[Tensor, " byte"]]) -> None:
+        """Inverts `state_dict`."""
+        self._order.set_state(state_dict["order"])
+        self._augmentation.set_state(state_dict["augmentation"])
 
     def epoch(self) -> Iterator[Batch]:
         """One pass over the data in a new order; the last batch may be smaller."""

@@ -28,7 +28,7 @@ from trainables.plain_port import PlainPort, port_metrics
 from trainables.randomness import generator
 from trainables.reports import EpochReport
 from trainables.snapshots import write_snapshot
-from trainables.training import Validation, embed, validate
+from trainables.validation import Validation, embed, validate
 
 SYNTHETIC = "synthetic"
 PORT = "port"

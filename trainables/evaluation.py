@@ -45,7 +45,7 @@ from trainables.reports import (
     TSNE,
 )
 from trainables.snapshots import read_snapshot
-from trainables.training import embed
+from trainables.validation import embed
 from trainables.whole_folder import whole_folder
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from trainables.config import TrialConfig
 from trainables.metrics import Spectrum, reconstruction_errors, spectrum
 from trainables.models import Embedder, build_model
 from trainables.reports import EpochReport
-from trainables.training import Validation, embed
+from trainables.validation import Validation, embed
 from trainables.whole_folder import whole_folder
 
 MANIFEST = "snapshot.json"

@@ -1,24 +1,23 @@
 """fit(): one training from its configuration to its last validation. Knows nothing of who listens.
 
-Warm-up of the head, main phase with differential learning rates, validation, early stopping
-(paper, section 3.3 and appendix A).
+Warm-up of the head, main phase with differential learning rates, early stopping (paper, section 3.3 and
+appendix A); each epoch of both phases can be the last before a kill, see `trainables.checkpoint`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from trainables.batches import Batch, Batches
+from trainables.checkpoint import CheckpointFile, Keeper, PhaseName
 from trainables.config import DATASET_FACTS, TrialConfig
 from trainables.distributed import SINGLE, WorkerGroup
 from trainables.execution import (
@@ -31,37 +30,9 @@ from trainables.execution import (
 )
 from trainables.images import Dataset, Subset, load_dataset
 from trainables.losses import SupConLoss, supcon_loss
-from trainables.metrics import correlation_rms, effective_dimension, evaluate
-from trainables.models import Embedder, Features
-from trainables.reports import METRICS, TRAINING_METRICS, DivergedError, EpochReport
-
-_EMBED_ROWS = {"cpu": 64, "cuda": 1024}
-"""Items embedded at once: on a CPU few enough for its caches (0.7 ms an image of resnet8, not 1.3)."""
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a listener is given: the report, and the model that it is about.
-
-    Attributes:
-        report: the numbers.
-        model: as it is now; the next epoch changes it.
-        dataset: what it is trained and validated on.
-        gallery: the model's outputs for the training set; None on all workers but the first.
-        queries: the same for the validation set.
-    """
-
-    report: EpochReport
-    model: Embedder
-    dataset: Dataset
-    gallery: Features | None
-    queries: Features | None
-
-    @property
-    def is_chief(self) -> bool:
-        """Whether this is the one worker of its group that should write files."""
-        return self.queries is not None
-
+from trainables.models import Embedder
+from trainables.reports import TRAINING_METRICS, DivergedError, EpochReport
+from trainables.validation import Validation, validate
 
 Listener = Callable[[Validation], None]
 
@@ -73,76 +44,152 @@ class TrainingEpoch(NamedTuple):
     no_positive_share: float
     time_s: float
 
+    def metrics(self) -> dict[str, float]:
+        """The TRAINING_METRICS of the epoch."""
+        values = (self.loss, self.no_positive_share, self.time_s)
+        return dict(zip(TRAINING_METRICS, values, strict=True))
 
-def fit(config: TrialConfig, listener: Listener, group: WorkerGroup = SINGLE) -> None:
+
+class _Phase(NamedTuple):
+    """What the epochs of a phase work with.
+
+    Attributes:
+        name: phases draw from streams of their own.
+        num_epochs: its length, and T_max of its cosine.
+        placed: the model, with what is trained in this phase.
+    """
+
+    name: PhaseName
+    num_epochs: int
+    placed: Placed
+    optimizer: AdamW
+    schedule: CosineAnnealingLR
+    batches: Batches
+
+
+def fit(
+    config: TrialConfig,
+    listener: Listener,
+    group: WorkerGroup = SINGLE,
+    checkpoint: CheckpointFile | None = None,
+) -> None:
     """Trains the model of `config` and calls `listener` after every validation.
 
     With a group of several workers all of them call this with the same configuration; the global
     batch is `config.batch_size` whatever their number.
 
+    Where `checkpoint` is there, the training goes on from it and is, on a CPU, bit for bit the one that
+    was never killed; epochs after it are trained and told again.
+
     Raises:
         DivergedError: the loss became NaN or infinite.
+        trainables.checkpoint.CheckpointError: the checkpoint is damaged, or another training's.
+        OSError: the checkpoint cannot be written; the one before it stays.
     """
     device = choose_device(config)
     dataset = load_dataset(config.dataset, config.data, device)
+    keeper = Keeper(config, checkpoint, group)
     with cudnn_choices(config):
         placed = place_model(config, device, group)
-        _warm_up_head(config, placed, dataset.training, group)
-        _train(config, placed, dataset, group, listener)
+        if keeper.progress.phase == "warm-up":
+            _warm_up_head(config, placed, dataset.training, group, keeper)
+        _train(config, placed, dataset, group, keeper, listener)
 
 
-def _warm_up_head(config: TrialConfig, placed: Placed, data: Subset, group: WorkerGroup) -> None:
+def _warm_up_head(
+    config: TrialConfig, placed: Placed, data: Subset, group: WorkerGroup, keeper: Keeper
+) -> None:
     """Trains the head alone; the encoder's weights rest, its BatchNorm statistics move."""
     if config.head.kind == "none" or config.warmup.epochs == 0:
         return
     encoder, head = placed.model.encoder, placed.model.head
     encoder.requires_grad_(False)
-    placed = replicate(config, placed, group)
     optimizer = AdamW(
         head.parameters(),
         lr=config.warmup.head_lr,
         weight_decay=config.optimizer.weight_decay,
         fused=True,
     )
-    schedule = CosineAnnealingLR(optimizer, T_max=config.warmup.epochs)
-    batches = Batches(config, data, "warm-up", group)
-    for epoch in range(1, config.warmup.epochs + 1):
-        epoch_result = train_epoch(config, placed, optimizer, batches, group)
-        _require_finite(epoch_result.loss, epoch, "warm-up")
-        schedule.step()
+    phase = _make_phase("warm-up", config, placed, optimizer, data, group)
+    for _ in _epochs(config, phase, group, keeper):
+        pass
     encoder.requires_grad_(True)
 
 
 def _train(
-    config: TrialConfig, placed: Placed, dataset: Dataset, group: WorkerGroup, listener: Listener
+    config: TrialConfig,
+    placed: Placed,
+    dataset: Dataset,
+    group: WorkerGroup,
+    keeper: Keeper,
+    listener: Listener,
 ) -> None:
-    placed = replicate(config, placed, group)
     optimizer = main_optimizer(config, placed.model)
-    schedule = CosineAnnealingLR(optimizer, T_max=config.epochs)
-    batches = Batches(config, dataset.training, "main", group)
-    patience = Patience(config.patience_epochs)
-    training: dict[int, dict[str, float]] = {}
-    for epoch in range(1, config.epochs + 1):
-        epoch_result = train_epoch(config, placed, optimizer, batches, group)
-        _require_finite(epoch_result.loss, epoch, "main")
-        schedule.step()
-        training[epoch] = {
-            "train_loss": epoch_result.loss,
-            "no_positive_share": epoch_result.no_positive_share,
-            "epoch_time_s": epoch_result.time_s,
-        }
+    phase = _make_phase("main", config, placed, optimizer, dataset.training, group)
+    progress = keeper.progress
+    for epoch, training in _epochs(config, phase, group, keeper):
+        progress.unreported[epoch] = training.metrics()
         if epoch % config.validate_every and epoch != config.epochs:
             continue
         result = validate(placed.model, dataset, group)
         metrics = group.broadcast(result.metrics)
         if not all(math.isfinite(value) for value in metrics.values()):
             raise DivergedError(epoch, "main")  # after the broadcast, so by every worker
-        report = EpochReport(epoch, {**metrics, **training[epoch]}, training)
-        training = {}
+        report = EpochReport(epoch, {**metrics, **training.metrics()}, progress.unreported)
+        progress.reports.append(report)
+        progress.unreported = {}
         listener(Validation(report, placed.model, dataset, result.gallery, result.queries))
         del result  # the outputs for all images would stay through the next epochs
-        if patience.is_exhausted(epoch, metrics["knn_accuracy"]):
+        if is_patience_exhausted(progress.reports, config.patience_epochs):
             return
+
+
+def is_patience_exhausted(reports: Sequence[EpochReport], patience_epochs: int | None) -> bool:
+    """Early stopping on an accuracy that no longer rises (paper, appendix A).
+
+    True once `patience_epochs` have passed from the first report of the best accuracy to the last
+    report; never where it is None.
+    """
+    best = max(reports, key=lambda report: report.metrics["knn_accuracy"])
+    return patience_epochs is not None and reports[-1].epoch - best.epoch >= patience_epochs
+
+
+def _make_phase(
+    name: PhaseName,
+    config: TrialConfig,
+    placed: Placed,
+    optimizer: AdamW,
+    data: Subset,
+    group: WorkerGroup,
+) -> _Phase:
+    """To be called once it is set which parameters are trained."""
+    num_epochs = config.warmup.epochs if name == "warm-up" else config.epochs
+    return _Phase(
+        name,
+        num_epochs,
+        replicate(config, placed, group),
+        optimizer,
+        CosineAnnealingLR(optimizer, T_max=num_epochs),
+        Batches(config, data, name, group),
+    )
+
+
+def _epochs(
+    config: TrialConfig, phase: _Phase, group: WorkerGroup, keeper: Keeper
+) -> Iterator[tuple[int, TrainingEpoch]]:
+    """Trains the epochs of a phase that are left; yields each one's number and result."""
+    parts = {
+        "model": phase.placed.model,
+        "optimizer": phase.optimizer,
+        "schedule": phase.schedule,
+        "batches": phase.batches,
+    }
+    for epoch in keeper.epochs(phase.name, phase.num_epochs, parts):
+        training = train_epoch(config, phase.placed, phase.optimizer, phase.batches, group)
+        if not math.isfinite(training.loss):
+            raise DivergedError(epoch, phase.name)
+        phase.schedule.step()
+        yield epoch, training
 
 
 def main_optimizer(config: TrialConfig, model: Embedder) -> AdamW:
@@ -189,71 +236,6 @@ def train_step(
     nn.utils.clip_grad_norm_(parameters, config.optimizer.clip_norm)
     optimizer.step()
     return result
-
-
-def _require_finite(loss: float, epoch: int, phase: str) -> None:
-    if not math.isfinite(loss):
-        raise DivergedError(epoch, phase)
-
-
-class Patience:
-    """Early stopping on an accuracy that no longer rises (paper, appendix A)."""
-
-    def __init__(self, epochs: int | None) -> None:
-        self.epochs = epochs
-        self.best = float("-inf")
-        self.best_epoch = 0
-
-    def is_exhausted(self, epoch: int, accuracy: float) -> bool:
-        """Takes note of `accuracy`; true once `epochs` have passed without a strictly better one."""
-        if accuracy > self.best:
-            self.best, self.best_epoch = accuracy, epoch
-        return self.epochs is not None and epoch - self.best_epoch >= self.epochs
-
-
-class ValidationResult(NamedTuple):
-    """All metrics, and the outputs for both sets; empty and None but on the first worker."""
-
-    metrics: dict[str, float]
-    gallery: Features | None
-    queries: Features | None
-
-
-def validate(model: Embedder, dataset: Dataset, group: WorkerGroup = SINGLE) -> ValidationResult:
-    """All metrics of the model as it is: gallery = training set, queries = validation set.
-
-    NaN, all of them, where an output is not finite.
-    """
-    started = time.perf_counter()
-    gallery = embed(model, dataset.training, group)
-    queries = embed(model, dataset.validation, group)
-    if group.rank:
-        return ValidationResult({}, None, None)
-    vectors = (gallery.encoded, gallery.projected, queries.encoded, queries.projected)
-    if not all(bool(stage.isfinite().all()) for stage in vectors):
-        nan = dict.fromkeys(METRICS.keys() - set(TRAINING_METRICS), math.nan)
-        return ValidationResult(nan, gallery, queries)
-    metrics = evaluate(
-        gallery.embedding, dataset.training.labels, queries.embedding, dataset.validation.labels
-    )
-    metrics["encoder_d_eff"] = effective_dimension(gallery.encoded)
-    metrics["unnormalized_d_eff"] = effective_dimension(gallery.projected)
-    metrics["correlation_rms"] = correlation_rms(queries.embedding)
-    metrics["encoder_correlation_rms"] = correlation_rms(queries.encoded)
-    metrics["unnormalized_correlation_rms"] = correlation_rms(queries.projected)
-    metrics["validation_time_s"] = time.perf_counter() - started
-    return ValidationResult(metrics, gallery, queries)
-
-
-@torch.no_grad()
-def embed(model: Embedder, data: Subset, group: WorkerGroup = SINGLE) -> Features:
-    """Encoder output, head output and embedding of every item, in the items' order."""
-    model.eval()
-    own = group.share(data.items)
-    # An empty share still goes through the model once: its columns' number must be known.
-    chunks = [model.features(chunk) for chunk in own.split(_EMBED_ROWS[own.device.type])]
-    stages: list[Float[Tensor, "item dim"]] = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
-    return Features(*(group.gather(stage, len(data)) for stage in stages))
 
 
 def time_step(config: TrialConfig, num_steps: int = 2, num_items: int = 32) -> float:

@@ -21,7 +21,7 @@ from trainables.evaluation import CORRELATION, RECALL, SPECTRUM, SUMMARY, TRUNCA
 from trainables.images import load_dataset
 from trainables.metrics import evaluate
 from trainables.snapshots import WEIGHTS, read_snapshot
-from trainables.training import embed
+from trainables.validation import embed
 
 pytestmark = pytest.mark.slow
 HEALTHY = ("--trials", "2")

@@ -18,7 +18,7 @@ from trainables.config import DataConfig, TrialConfig
 from trainables.images import load_dataset
 from trainables.reports import METRICS, TRAINING_METRICS
 from trainables.snapshots import EMBEDDINGS, read_snapshot, restore_embeddings
-from trainables.training import embed, validate
+from trainables.validation import embed, validate
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")

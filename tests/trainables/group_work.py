@@ -20,7 +20,8 @@ from trainables.images import Dataset, Subset, load_dataset
 from trainables.losses import supcon_loss
 from trainables.models import Embedder, build_model
 from trainables.reports import EpochReport
-from trainables.training import embed, train_epoch, validate
+from trainables.training import train_epoch
+from trainables.validation import embed, validate
 
 BATCHES = (16, 7, 2)
 """Sizes of the global batches: 7 items are uneven for 2 and for 3 workers, and of 2 items the third

@@ -1,15 +1,18 @@
 """Trainings short enough for a test, used by the tests of training, distribution and snapshots."""
 
+from dataclasses import is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from trainables.checkpoint import CheckpointFile
 from trainables.config import OptimizerConfig, TrialConfig, WarmupConfig
 from trainables.distributed import SINGLE, WorkerGroup
 from trainables.images import Subset
 from trainables.reports import EpochReport
-from trainables.training import Validation, fit
+from trainables.training import fit
+from trainables.validation import Validation
 
 NUM_STEPS = 5
 """Steps in an epoch of `short_trial`: 1,197 items in batches of 256."""
@@ -67,6 +70,39 @@ def fit_states(config: TrialConfig) -> list[dict[str, Tensor]]:
 
     fit(config, listener)
     return states
+
+
+def fit_with(
+    file: CheckpointFile, config: TrialConfig, group: WorkerGroup = SINGLE
+) -> tuple[list[EpochReport], dict[str, Any]]:
+    """What a training that may be resumed tells, reports of its checkpoint included, and the last
+    checkpoint of it.
+    """
+    reports: list[EpochReport] = []
+    file = replace(file, resend=reports.append)
+    fit(config, lambda validation: reports.append(validation.report), group, file)
+    # The first worker may still be writing when the others are done.
+    return reports, group.broadcast(None if group.rank else file.read())
+
+
+def assert_same(got: Any, expected: Any) -> None:
+    """Equality to the last bit of nested data with tensors, wall times aside."""
+    assert type(got) is type(expected)
+    if isinstance(expected, Tensor):
+        assert torch.equal(got, expected)
+        assert (got.dtype, got.stride()) == (expected.dtype, expected.stride())
+    elif is_dataclass(expected):
+        assert_same(vars(got), vars(expected))
+    elif isinstance(expected, dict):
+        assert list(got) == list(expected)
+        for name, value in expected.items():
+            if not str(name).endswith("_time_s"):
+                assert_same(got[name], value)
+    elif isinstance(expected, list | tuple):
+        for one, other in zip(got, expected, strict=True):
+            assert_same(one, other)
+    else:
+        assert got == expected
 
 
 def last_validation(config: TrialConfig) -> Validation:

@@ -184,3 +184,16 @@ def test_worker_without_an_item_still_has_its_batch(data: Subset) -> None:
     last = epochs[0][-1]
     assert last.items.shape == (0, 3, 32, 32) and last.labels.shape == (0,) and last.size == 1
     assert last.items.dtype == torch.uint8
+
+
+def test_batches_go_on_from_their_state(data: Subset) -> None:
+    config = colour_trial(num_views=2)
+    before = Batches(config, data, "main", SINGLE)
+    list(before.epoch())
+    after = Batches(config, data, "main", SINGLE)
+    after.load_state_dict(before.state_dict())
+    expected, got = list(before.epoch()), list(after.epoch())
+    assert labels_of(got) == labels_of(expected)
+    assert torch.equal(items_of(got), items_of(expected))
+    fresh = list(Batches(config, data, "main", SINGLE).epoch())
+    assert labels_of(fresh) != labels_of(expected)

@@ -30,7 +30,8 @@ from trainables.plain_port import (
     port_loss,
     port_metrics,
 )
-from trainables.training import embed, main_optimizer, train_epoch
+from trainables.training import main_optimizer, train_epoch
+from trainables.validation import embed
 
 CPU = torch.device("cpu")
 

@@ -41,7 +41,7 @@ from trainables.reports import (
     TSNE,
 )
 from trainables.snapshots import write_snapshot
-from trainables.training import Validation
+from trainables.validation import Validation
 
 DIM = 20
 SIZES = {"training": 200, "validation": 60, "test": 60}

@@ -18,7 +18,7 @@ from trainables.execution import (
 from trainables.heads import HEADS
 from trainables.images import Dataset
 from trainables.models import Embedder, build_model
-from trainables.training import embed
+from trainables.validation import embed
 
 CPU = torch.device("cpu")
 

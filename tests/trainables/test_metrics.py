@@ -23,7 +23,7 @@ from trainables.metrics import (
 )
 from trainables.models import build_model
 from trainables.reports import VARIANCE_SHARES
-from trainables.training import embed
+from trainables.validation import embed
 
 SEEDS = st.integers(0, 2**31)
 

@@ -23,7 +23,7 @@ from trainables.snapshots import (
     restore_embeddings,
     write_snapshot,
 )
-from trainables.training import Validation, embed
+from trainables.validation import Validation, embed
 
 CONFIG = short_trial(head=HeadConfig(kind="mlp"), epochs=1)
 PARTS = ("train", "validation", "test")

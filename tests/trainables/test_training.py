@@ -24,8 +24,9 @@ from trainables.images import Dataset, Subset
 from trainables.losses import supcon_loss
 from trainables.models import build_model
 from trainables.randomness import generator
-from trainables.reports import METRICS, TRAINING_METRICS, DivergedError
-from trainables.training import Patience, choose_device, embed, fit, main_optimizer, time_step, validate
+from trainables.reports import METRICS, TRAINING_METRICS, DivergedError, EpochReport
+from trainables.training import choose_device, fit, is_patience_exhausted, main_optimizer, time_step
+from trainables.validation import embed, validate
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor], prefix: str) -> bool:
@@ -115,26 +116,29 @@ def test_main_phase_is_clipped_adamw_with_a_cosine_over_the_epochs(digits: Datas
             torch.testing.assert_close(got[name], tensor, rtol=1e-4, atol=1e-6)
 
 
+def reports_of(accuracies: dict[int, float]) -> list[EpochReport]:
+    return [EpochReport(epoch, {"knn_accuracy": accuracy}) for epoch, accuracy in accuracies.items()]
+
+
 def test_patience_counts_epochs_since_the_last_strict_improvement() -> None:
     # Best at epoch 15; 0.7 again at 20 is no improvement; 15 + 20 = 35 is the end.
-    patience = Patience(20)
-    accuracies = {5: 0.5, 10: 0.6, 15: 0.7, 20: 0.7, 25: 0.69, 30: 0.7, 35: 0.2}
-    found = [patience.is_exhausted(epoch, accuracy) for epoch, accuracy in accuracies.items()]
+    reports = reports_of({5: 0.5, 10: 0.6, 15: 0.7, 20: 0.7, 25: 0.69, 30: 0.7, 35: 0.2})
+    found = [is_patience_exhausted(reports[: number + 1], 20) for number in range(len(reports))]
     assert found == [False] * 6 + [True]
 
 
 @given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1), st.integers(1, 6))
-def test_patience_equals_its_definition(accuracies: list[float], epochs: int) -> None:
-    patience = Patience(epochs)
+def test_patience_equals_a_counter(accuracies: list[float], epochs: int) -> None:
+    best, best_epoch = float("-inf"), 0
     for epoch, accuracy in enumerate(accuracies, start=1):
-        so_far = accuracies[:epoch]
-        best_epoch = so_far.index(max(so_far)) + 1
-        assert patience.is_exhausted(epoch, accuracy) == (epoch - best_epoch >= epochs)
+        if accuracy > best:
+            best, best_epoch = accuracy, epoch
+        so_far = reports_of(dict(enumerate(accuracies[:epoch], start=1)))
+        assert is_patience_exhausted(so_far, epochs) == (epoch - best_epoch >= epochs)
 
 
 def test_endless_patience_is_never_exhausted() -> None:
-    patience = Patience(None)
-    assert not any(patience.is_exhausted(epoch, 0.0) for epoch in range(1, 1000))
+    assert not is_patience_exhausted(reports_of({1: 0.9, 1000: 0.0}), None)
 
 
 def test_training_without_progress_stops_when_patience_is_exhausted() -> None:
