@@ -55,9 +55,20 @@ class SweepPaths:
     def evaluations(self, trial: str) -> Path:
         return self.root / "evaluations" / trial
 
+    def checkpoint(self, trial: str) -> Path:
+        return self.checkpoints(trial) / "state.pt"
+
+    def checkpoints(self, trial: str) -> Path:
+        return self.root / "checkpoints" / trial
+
     def written_for(self, trial: str) -> tuple[Path, ...]:
-        """The folders that workers write a trial's results to."""
-        return self.snapshots(trial), self.traces(trial), self.evaluations(trial)
+        """The folders that workers write to for a trial."""
+        return (
+            self.snapshots(trial),
+            self.traces(trial),
+            self.evaluations(trial),
+            self.checkpoints(trial),
+        )
 
     def stored_traces(self, trial: str) -> list[Path]:
         """The traces of a trial on disk, in order of epoch."""

@@ -1,4 +1,5 @@
-"""Keeps on disk exactly the snapshots whose points are worth keeping, and their trials' traces.
+"""Keeps on disk exactly the snapshots whose points are worth keeping, their trials' traces, and the
+checkpoints of trials that are unfinished.
 
 Workers write a snapshot when its point is on the front of its own trial (`OwnFront`); the driver
 removes it when the point is not, or no longer, on the sweep's front.
@@ -81,7 +82,7 @@ class OwnFront:
 
 
 class Retention:
-    """The listener that removes snapshots that are not, or no longer, wanted.
+    """The listener that removes snapshots and checkpoints that are not, or no longer, wanted.
 
     A report tells of one snapshot; at a trial's end its folder is looked through for what a worker
     wrote and did not live to report.
@@ -99,6 +100,7 @@ class Retention:
             case TrialEnded():
                 self._stored.update(self._paths.stored_snapshots(event.trial))
                 self._remove_unwanted_traces(record)
+                self._remove_unwanted_checkpoints(record, event.trial)
             case _:
                 return
         self._remove_unwanted_snapshots(record)
@@ -107,29 +109,44 @@ class Retention:
         """Takes stock of what an earlier driver left, before a worker writes any of it again."""
         for trial in record.trials:
             self._stored.update(self._paths.stored_snapshots(trial))
+        self._remove_unwanted_checkpoints(record, *record.trials)
         self._remove_unwanted_snapshots(record)
+
+    def finish(self, record: SweepRecord) -> None:
+        """Leaves exactly what is wanted, once nobody writes any more."""
+        self._remove_unwanted_traces(record)
+        self._remove_unwanted_checkpoints(record, *record.trials)
+        for trial in record.trials:
+            self._stored.update(self._paths.stored_snapshots(trial))
+        self._remove_unwanted_snapshots(record)
+        for trial in record.trials:
+            for folder in self._paths.written_for(trial):
+                _remove_leftovers(folder)
 
     def _remove_unwanted_snapshots(self, record: SweepRecord) -> None:
         unwanted = self._stored - wanted_snapshots(record, self._rule)
+        unwanted = {key for key in unwanted if not self._is_awaited(key, record)}
         for trial, epoch in unwanted:
             shutil.rmtree(self._paths.snapshot(trial, epoch), ignore_errors=True)
         self._stored -= unwanted
 
-    def finish(self, record: SweepRecord) -> None:
-        """Leaves exactly the wanted snapshots, once nobody writes any more."""
-        wanted = wanted_snapshots(record, self._rule)
-        self._remove_unwanted_traces(record)
-        for trial in record.trials:
-            for key in self._paths.stored_snapshots(trial) - wanted:
-                shutil.rmtree(self._paths.snapshot(*key), ignore_errors=True)
-            for folder in self._paths.written_for(trial):
-                _remove_leftovers(folder)
+    def _is_awaited(self, key: Key, record: SweepRecord) -> bool:
+        """Whether the report of a snapshot may still come from its trial's checkpoint."""
+        trial, epoch = record.trials[key[0]], key[1]
+        is_new = trial.is_unfinished and epoch > trial.last_epoch
+        return is_new and self._paths.checkpoint(trial.name).exists()
+
+    def _remove_unwanted_checkpoints(self, record: SweepRecord, *trials: str) -> None:
+        """Checkpoints stay with trials that a resume goes on with."""
+        for trial in trials:
+            if not record.trials[trial].is_unfinished:
+                shutil.rmtree(self._paths.checkpoints(trial), ignore_errors=True)
 
     def _remove_unwanted_traces(self, record: SweepRecord) -> None:
-        """Traces stay with trials that have a snapshot; a trial that ended does not get one later."""
+        """Traces stay with trials that have a snapshot; one that is over does not get one later."""
         wanted = {trial for trial, _ in wanted_snapshots(record, self._rule)}
         for trial in record.trials.values():
-            if trial.is_ended and trial.name not in wanted:
+            if not trial.is_unfinished and trial.name not in wanted:
                 shutil.rmtree(self._paths.traces(trial.name), ignore_errors=True)
 
 

@@ -19,7 +19,7 @@ from orchestrator.proposals import Known, Proposals
 from orchestrator.record import SweepRecord, Trial
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings
-from trainables.ray_train import CONFIG_KEY, NAME_KEY
+from trainables.ray_train import CONFIG_KEY, KNOWN_EPOCH_KEY, NAME_KEY
 
 
 class ProposalSearcher(Searcher):
@@ -50,7 +50,7 @@ class ProposalSearcher(Searcher):
             return None
         trial = self._unfinished.popleft() if self._unfinished else self._propose()
         self._live.append(trial)
-        return {NAME_KEY: trial.name, CONFIG_KEY: trial.config}
+        return {NAME_KEY: trial.name, CONFIG_KEY: trial.config, KNOWN_EPOCH_KEY: trial.last_epoch}
 
     def _propose(self) -> Trial:
         number, values, sampler_state = self._proposals.ask()

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 EXIT_CODES: dict[SweepStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
 EXIT_USER_ERROR = 2
+_CHECKPOINT_EVERY_S = 60.0
+"""So much of a training is lost at most when it is killed, and the epoch that it was in."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -185,13 +187,19 @@ def _tuner(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> tune.T
     from orchestrator.retention import OwnFront
     from orchestrator.search import ProposalSearcher
     from orchestrator.tune_events import TuneEvents
-    from trainables.ray_train import NAME_KEY, SnapshotRule, TrialResources, make_trainable
+    from trainables.ray_train import (
+        NAME_KEY,
+        CheckpointRule,
+        SnapshotRule,
+        TrialResources,
+        make_trainable,
+    )
 
     settings, record = driver.settings, driver.record
     resources = TrialResources(
         settings.resources.workers, settings.resources.cpus, settings.resources.gpus
     )
-    rule = SnapshotRule(
+    snapshots = SnapshotRule(
         folder=driver.paths.snapshot,
         trace=driver.paths.trace,
         is_wanted=OwnFront(settings.objectives),
@@ -200,7 +208,9 @@ def _tuner(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> tune.T
     early_stopping = EarlyStopping(driver.stopping, record)
     searcher = ProposalSearcher(settings, record, driver.proposals, driver.emit, max_concurrent)
     return tune.Tuner(
-        make_trainable(resources, rule),
+        make_trainable(
+            resources, snapshots, CheckpointRule(driver.paths.checkpoint, _CHECKPOINT_EVERY_S)
+        ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=early_stopping,

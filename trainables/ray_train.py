@@ -18,16 +18,20 @@ from ray import train, tune
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from trainables.checkpoint import CheckpointFile
 from trainables.config import TrialConfig
 from trainables.distributed import current_group
 from trainables.reports import EpochReport
 from trainables.snapshots import write_snapshot
 from trainables.traces import is_traced, write_trace
-from trainables.training import Validation, fit
+from trainables.training import fit
+from trainables.validation import Validation
 
 CONFIG_KEY = "trial"
 NAME_KEY = "name"
 """Where a Tune configuration holds a trial's settings and its name."""
+KNOWN_EPOCH_KEY = "known_epoch"
+"""Where it holds the last epoch that the driver has a report of; 0, or nothing, before the first."""
 _WAITING_ACTOR_BYTES = 256 * 2**20
 REPORT_KEY = "report"
 """Where a Tune result holds the epoch report: as JSON, since Tune would flatten a mapping."""
@@ -65,7 +69,22 @@ class SnapshotRule:
     with_embeddings: bool
 
 
-def make_trainable(resources: TrialResources, rule: SnapshotRule) -> Callable[[dict[str, Any]], None]:
+@dataclass(frozen=True)
+class CheckpointRule:
+    """Where a trial's checkpoint is, and how often it is written.
+
+    Attributes:
+        path: the file, from the trial's name.
+        every_s: seconds between two writings.
+    """
+
+    path: Callable[[str], Path]
+    every_s: float
+
+
+def make_trainable(
+    resources: TrialResources, snapshots: SnapshotRule, checkpoints: CheckpointRule
+) -> Callable[[dict[str, Any]], None]:
     """The function that Ray Tune runs for each trial, with its resources attached."""
 
     def train_trial(config: dict[str, Any]) -> None:
@@ -74,7 +93,9 @@ def make_trainable(resources: TrialResources, rule: SnapshotRule) -> Callable[[d
             train_loop_config={
                 "trial": config[CONFIG_KEY],
                 "name": config[NAME_KEY],
-                "rule": rule,
+                "known_epoch": config.get(KNOWN_EPOCH_KEY, 0),
+                "snapshots": snapshots,
+                "checkpoints": checkpoints,
                 "cpus": resources.cpus,
                 "gpus": resources.gpus,
                 "in_tune_process": resources.workers == 0,
@@ -123,21 +144,61 @@ def _train_loop(loop: dict[str, Any]) -> None:
     # Ray hides no GPU from an actor that asked for none.
     on_cpu = config.device == "auto" and not loop["gpus"]
     placed = config.model_copy(update={"device": "cpu"}) if on_cpu else config
-    rule: SnapshotRule = loop["rule"]
-    is_wanted = rule.is_wanted()
     torch.set_num_threads(max(1, loop["cpus"]))
+    report_to = tune.report if loop["in_tune_process"] else train.report
 
-    def listener(validation: Validation) -> None:
+    def send(report: EpochReport) -> None:
+        report_to({REPORT_KEY: json.dumps(report.to_dict())})
+
+    rule: CheckpointRule = loop["checkpoints"]
+    listener = TrialListener(loop["name"], config, loop["snapshots"], loop["known_epoch"], send)
+    checkpoint = CheckpointFile(rule.path(loop["name"]), rule.every_s, listener.take_up)
+    fit(placed, listener, current_group(), checkpoint)
+
+
+class TrialListener:
+    """Stores and sends what a trial yields, each epoch once, also where its training is resumed.
+
+    Args:
+        name: the trial's.
+        config: the trial's, as the sweep names it.
+        rule: what is stored.
+        known_epoch: reports up to this epoch arrived before, and what belongs to them was stored.
+        send: gives a report to the driver.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: TrialConfig,
+        rule: SnapshotRule,
+        known_epoch: int,
+        send: Callable[[EpochReport], None],
+    ) -> None:
+        self._name = name
+        self._config = config
+        self._rule = rule
+        self._is_wanted = rule.is_wanted()
+        self._known_epoch = known_epoch
+        self._send = send
+
+    def __call__(self, validation: Validation) -> None:
         report = validation.report
-        if validation.is_chief and is_wanted(report):
-            folder = rule.folder(loop["name"], report.epoch)
-            write_snapshot(folder, config, validation, rule.with_embeddings)
-        if validation.queries and is_traced(report.epoch, config.validate_every):
-            write_trace(rule.trace(loop["name"], report.epoch), validation.queries)
-        metrics = {REPORT_KEY: json.dumps(report.to_dict())}
-        if loop["in_tune_process"]:
-            tune.report(metrics)
-        else:
-            train.report(metrics)
+        # Asked at every report, since the answer depends on the earlier ones.
+        is_wanted = self._is_wanted(report)
+        if report.epoch <= self._known_epoch:
+            return
+        if validation.is_chief and is_wanted:
+            folder = self._rule.folder(self._name, report.epoch)
+            write_snapshot(folder, self._config, validation, self._rule.with_embeddings)
+        if validation.queries and is_traced(report.epoch, self._config.validate_every):
+            write_trace(self._rule.trace(self._name, report.epoch), validation.queries)
+        self._send(report)
 
-    fit(placed, listener, current_group())
+    def take_up(self, report: EpochReport) -> None:
+        """Takes in a report of the killed training: what belongs to it is stored, it may not have
+        arrived.
+        """
+        self._is_wanted(report)
+        if report.epoch > self._known_epoch:
+            self._send(report)

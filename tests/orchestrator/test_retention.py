@@ -17,7 +17,7 @@ from sweep_events import (
     started,
 )
 
-from orchestrator.events import TrialReported
+from orchestrator.events import TrialReported, TrialStatus
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.retention import (
@@ -181,12 +181,11 @@ def test_every_point_that_is_evaluated_was_written_by_its_worker(epochs: Epochs)
     assert evaluated_points(record_of(*events), "best") <= written
 
 
-@pytest.mark.parametrize("kind", ["snapshots", "traces", "evaluations"])
+@pytest.mark.parametrize("kind", ["snapshots", "traces", "evaluations", "checkpoints"])
 def test_what_a_killed_writer_left_is_removed_at_the_end(tmp_path: Path, kind: str) -> None:
     paths = SweepPaths(tmp_path)
     trial = TRIALS[0]
-    folder = {"snapshots": paths.snapshots, "traces": paths.traces, "evaluations": paths.evaluations}
-    left = folder[kind](trial) / ".epoch-0001.0123abcd"
+    left = getattr(paths, kind)(trial) / ".epoch-0001.0123abcd"
     left.mkdir(parents=True)
     (left / "part").touch()
     (left.parent / ".0123abcd.npz").touch()
@@ -220,3 +219,66 @@ def test_a_resume_removes_at_once_what_a_killed_worker_did_not_live_to_report(tm
     retention(other, sweep.record)
     assert unreported.exists()
     assert sweep.paths.stored_snapshots(TRIALS[0]) == {(TRIALS[0], 5), (TRIALS[0], 10)}
+
+
+def write_checkpoint(paths: SweepPaths, trial: str) -> Path:
+    path = paths.checkpoint(trial)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    return path
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "stopped", "interrupted"])
+def test_a_checkpoint_stays_only_with_a_trial_that_a_resume_goes_on_with(
+    tmp_path: Path, status: TrialStatus
+) -> None:
+    paths = SweepPaths(tmp_path)
+    path, other = (write_checkpoint(paths, trial) for trial in TRIALS[:2])
+    retention, record = Retention(paths, RetentionRule()), record_of(ended(TRIALS[0], status))
+    for act in (lambda: retention(ended(TRIALS[0], status), record), lambda: retention.finish(record)):
+        act()
+        assert path.parent.exists() == (status == "interrupted")
+        assert other.exists()
+
+
+def test_a_resume_removes_the_checkpoints_of_trials_that_had_ended(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path)
+    over, open_ = (write_checkpoint(paths, trial) for trial in TRIALS[:2])
+    Retention(paths, RetentionRule()).resume(record_of(ended(TRIALS[0])))
+    assert not over.exists()
+    assert open_.exists()
+
+
+def test_a_snapshot_whose_report_a_checkpoint_may_hold_waits_for_it(tmp_path: Path) -> None:
+    paths, trial = SweepPaths(tmp_path), TRIALS[0]
+    write_checkpoint(paths, trial)
+    for epoch in (1, 2):
+        paths.snapshot(trial, epoch).mkdir(parents=True)
+    record = record_of(reported(trial, 1, 0.5, 5.0), ended(trial, "interrupted"))
+    retention = Retention(paths, RetentionRule())
+    retention(ended(trial, "interrupted"), record)
+    retention.finish(record)
+    again = Retention(paths, RetentionRule())
+    again.resume(record)
+    assert paths.stored_snapshots(trial) == {(trial, 1), (trial, 2)}
+    record.apply(reported(trial, 2, 0.6, 4.0))
+    again(reported(trial, 2, 0.6, 4.0), record)
+    assert paths.stored_snapshots(trial) == {(trial, 2)}
+
+
+def test_without_a_checkpoint_an_unreported_snapshot_goes(tmp_path: Path) -> None:
+    paths, trial = SweepPaths(tmp_path), TRIALS[0]
+    paths.snapshot(trial, 1).mkdir(parents=True)
+    Retention(paths, RetentionRule()).resume(record_of(ended(trial, "interrupted")))
+    assert not paths.snapshot(trial, 1).exists()
+
+
+def test_traces_of_an_interrupted_trial_stay(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path)
+    for trial in TRIALS[:2]:
+        paths.traces(trial).mkdir(parents=True)
+        (paths.traces(trial) / "epoch-0001.npz").touch()
+    record = record_of(ended(TRIALS[0], "interrupted"), ended(TRIALS[1], "stopped"))
+    Retention(paths, RetentionRule()).finish(record)
+    assert paths.stored_traces(TRIALS[0])
+    assert not paths.traces(TRIALS[1]).exists()
