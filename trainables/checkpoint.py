@@ -56,7 +56,7 @@ class CheckpointFile:
     """
 
     path: Path
-    every_s: float = 60.0
+    every_s: float
     resend: Callable[[EpochReport], None] = _tell_nobody
     clock: Callable[[], float] = time.monotonic
 

@@ -162,9 +162,9 @@ def test_a_changed_file_is_refused_with_the_difference(killed: SweepRun) -> None
 def test_a_damaged_ledger_is_an_error_that_names_the_line(killed: SweepRun) -> None:
     whole = killed.paths.ledger.read_bytes()
     lines = whole.splitlines(keepends=True)
-    lines[3] = lines[3].replace(
-        b'"time":', b'"Time":'
-    )  # which event it is depends on the moments of the kills
+    # Which event it holds depends on the moments of the kills; each has a time.
+    lines[3] = lines[3].replace(b'"time":', b'"Time":')
+    assert b"".join(lines) != whole
     killed.paths.ledger.write_bytes(b"".join(lines))
     refused = resume(killed.folder, "killed", "--trials", "9")
     killed.paths.ledger.write_bytes(whole)

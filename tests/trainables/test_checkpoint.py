@@ -350,7 +350,7 @@ def test_group_that_is_killed_in_the_warm_up_goes_on(tmp_path: Path) -> None:
         folder.mkdir()
     with pytest.raises(ProcessRaisedException, match="Killed"):
         run_in_group(partial(train_in_group_until_killed_in_warm_up, folder=tmp_path), 2, folders[0])
-    assert CheckpointFile(tmp_path / "killed.pt").read()["progress"]["phase"] == "warm-up"
+    assert CheckpointFile(tmp_path / "killed.pt", 0.0).read()["progress"]["phase"] == "warm-up"
     for resumed, whole in run_in_group(partial(go_on_in_group, folder=tmp_path), 2, folders[1]):
         assert_same(resumed, whole)
         assert [report.epoch for report in resumed[0]] == [2, 4]
