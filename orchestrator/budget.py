@@ -1,4 +1,4 @@
-"""When a sweep stops as a whole: its time budget, the user's interrupt, or the loss of its cluster."""
+"""When a sweep stops as a whole: its budgets, the user's interrupt, or the loss of its cluster."""
 
 from __future__ import annotations
 
@@ -12,9 +12,27 @@ from typing import Any
 from ray.tune import Stopper
 
 from orchestrator.events import SweepStatus
+from orchestrator.record import SweepRecord
+from orchestrator.settings import SearchSettings
 
 _LOOK_EVERY_S = 5.0
 _LOST_AFTER_S = 30.0
+
+
+def used_up(search: SearchSettings, record: SweepRecord) -> str:
+    """Which budget in epochs or hypervolume ends the search now; empty where none does."""
+    if search.epochs is not None and record.num_epochs >= search.epochs:
+        return f"the budget of {search.epochs} epochs is used up"
+    volumes, stall = record.hypervolumes, search.stall
+    if stall is None or len(volumes) <= stall.trials:
+        return ""
+    before, now = volumes[-1 - stall.trials], volumes[-1]
+    if now - before > stall.growth * before:
+        return ""
+    return (
+        f"the hypervolume has grown by no more than {100 * stall.growth:g} % in {stall.trials} trials, "
+        f"from {before:.4g} to {now:.4g}"
+    )
 
 
 class SweepStopper(Stopper):
@@ -46,8 +64,13 @@ class SweepStopper(Stopper):
         self.status: SweepStatus = "completed"
         self.start()
 
-    def start(self) -> None:
-        """Counts the time budget from now on."""
+    def start(self, used_up: Callable[[], str] = lambda: "") -> None:
+        """Counts the time budget from now on.
+
+        Args:
+            used_up: says which other budget is used up; empty while none is.
+        """
+        self._used_up = used_up
         now = self._clock()
         self._deadline = None if self._budget_s is None else now + self._budget_s - self._used_s
         self._nodes_seen = now
@@ -62,6 +85,8 @@ class SweepStopper(Stopper):
         now = self._clock()
         if self._deadline is not None and now >= self._deadline:
             self.reason = f"the time budget of {self._budget_s:g} s is used up"
+        elif reason := self._used_up():
+            self.reason = reason
         elif now >= self._next_look:
             self._look_for_nodes(now)
         return bool(self.reason)

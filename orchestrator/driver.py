@@ -73,7 +73,7 @@ class Driver:
         self.proposals = Proposals(self.settings, known_trials(self.record))
         self.stopping = StoppingRule(self.settings)
         self.progress = Progress(
-            console, self.name, self.settings.search.trials, self.settings.search.time_budget
+            console, self.name, self.settings.num_trials, self.settings.search.time_budget
         )
         self.retention = Retention(self.paths, rule)
         self.listeners: list[Listener] = []
@@ -155,7 +155,7 @@ class Driver:
     def num_to_run(self) -> int:
         """Trials that are unfinished or not proposed yet."""
         unfinished = sum(trial.is_unfinished for trial in self.record.trials.values())
-        return unfinished + max(0, self.settings.search.trials - len(self.record.trials))
+        return unfinished + max(0, self.settings.num_trials - len(self.record.trials))
 
     def emit(self, event: Event) -> None:
         """Ledger first, then everyone who acts on it."""

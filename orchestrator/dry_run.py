@@ -41,7 +41,7 @@ def estimate(settings: SweepSettings) -> Work:
     num_items = max(config.num_training_items for config in configs)
     num_views = max(config.num_views for config in configs)
     epochs_a_trial = max(_extremes(settings, "epochs")) + max(_extremes(settings, "warmup.epochs"))
-    epochs = settings.search.trials * int(epochs_a_trial)
+    epochs = settings.num_trials * int(epochs_a_trial)
     steps_an_epoch = -(-num_items // int(min(_extremes(settings, "batch_size"))))
     return Work(epochs, epochs * steps_an_epoch, epochs * num_items * num_views)
 
@@ -57,8 +57,8 @@ def show(settings: SweepSettings, console: Console) -> None:
     """Prints what `orchestrator.sweep` would do."""
     console.print(Text(to_yaml(settings)), soft_wrap=True)
     proposals = Proposals(settings)
-    shown = [proposals.ask() for _ in range(min(NUM_SHOWN, settings.search.trials))]
-    console.print(f"the first {len(shown)} of {settings.search.trials} trials", style="bold")
+    shown = [proposals.ask() for _ in range(min(NUM_SHOWN, settings.num_trials))]
+    console.print(f"the first {len(shown)} of {settings.num_trials} trials", style="bold")
     console.print(_as_table(shown))
     work = estimate(settings)
     total = f"at most {work.epochs:,} epochs, {work.steps:,} steps, {work.items:,} items"

@@ -14,18 +14,31 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from scipy.stats import qmc
 
-from orchestrator.search_space import Parameter, Value, complete, is_active, order
+from orchestrator.search_space import Parameter, Value, is_active, order
 from orchestrator.settings import SamplerKind, SweepSettings
 from trainables.reports import Direction
 
+PLANNED: tuple[SamplerKind, ...] = ("qmc", "grid", "list")
+"""Samplers that draw nothing: each trial follows from its number."""
 SAMPLERS: dict[SamplerKind, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True),
     "nsga2": lambda seed: NSGAIISampler(seed=seed),
+    "nsga3": lambda seed: NSGAIIISampler(seed=seed),
+    "gp": lambda seed: GPSampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
+    **{kind: lambda seed: RandomSampler(seed=seed) for kind in PLANNED},
 }
 
 
@@ -86,8 +99,7 @@ class Proposals:
         for known in history:
             self.study.add_trial(self._as_trial(known))
         self._num_asked = len(history)
-        for given in settings.first_trials[len(history) :]:
-            self.study.enqueue_trial(complete(settings.search_space, settings.trial, given))
+        self._planned = list(settings.planned_trials())
 
     def _sampler(self, number: int) -> BaseSampler:
         """A sampler for one trial, with random numbers of its own."""
@@ -115,6 +127,8 @@ class Proposals:
     def ask(self) -> Proposal:
         """The next trial."""
         self.study.sampler = self._sampler(self._num_asked)
+        if (given := self._given(self._num_asked)) is not None:
+            self.study.enqueue_trial(given)
         self._num_asked += 1
         trial = self.study.ask()
         values: dict[str, Value] = {}
@@ -124,6 +138,18 @@ class Proposals:
                 values[name] = _draw(trial, name, parameter)
         frozen = self.study.get_trials(deepcopy=False)[trial.number]
         return Proposal(trial.number, values, dict(frozen.system_attrs))
+
+    def _given(self, number: int) -> dict[str, Value] | None:
+        """The values of a trial that the sampler has no say in."""
+        if number < len(self._planned):
+            return self._planned[number]
+        sampler = self._settings.search.sampler
+        assert sampler not in ("grid", "list"), f"the {sampler} has ended"
+        if sampler != "qmc":
+            return None
+        return low_discrepancy_point(
+            self._settings.search_space, self._settings.search.seed, number - len(self._planned)
+        )
 
     def tell(self, number: int, values: Sequence[float]) -> None:
         """Reports a trial's objective values, in the objectives' order and own directions."""
@@ -136,6 +162,22 @@ class Proposals:
     def states(self) -> Mapping[int, str]:
         """Number of each trial to its state in the study."""
         return {trial.number: trial.state.name for trial in self.study.get_trials(deepcopy=False)}
+
+
+def low_discrepancy_point(space: Mapping[str, Parameter], seed: int, index: int) -> dict[str, Value]:
+    """The point of a scrambled Sobol sequence over the space, from index 0.
+
+    Each parameter has a coordinate of its own, which is left out where the parameter does not exist.
+    """
+    sequence = qmc.Sobol(len(space), rng=np.random.default_rng(seed))
+    if index:
+        sequence.fast_forward(index)
+    shares = dict(zip(space, sequence.random(1)[0], strict=True))
+    values: dict[str, Value] = {}
+    for name in order(space):
+        if is_active(space[name], values):
+            values[name] = space[name].quantile(float(shares[name]))
+    return values
 
 
 def distribution(parameter: Parameter) -> BaseDistribution:

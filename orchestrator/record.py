@@ -95,6 +95,10 @@ class SweepRecord:
     Args:
         objectives: metric to direction.
         reference: per objective, the hypervolume's reference in the metric's own direction.
+
+    Attributes:
+        num_epochs: of all trials' main phases together.
+        hypervolumes: of the front at the end of each trial, in the order in which they ended.
     """
 
     def __init__(self, objectives: Mapping[str, Direction], reference: Mapping[str, float]) -> None:
@@ -106,6 +110,8 @@ class SweepRecord:
         self.evaluations: dict[tuple[str, int], dict[str, float]] = {}
         self.id = ""
         self.run_ids: dict[str, str] = {}
+        self.num_epochs = 0
+        self.hypervolumes: list[float] = []
         self.earlier_s = 0.0
         self._resumed = self._latest = 0.0
         self._counts: Counter[str] = Counter()
@@ -151,6 +157,8 @@ class SweepRecord:
                 trial = self.trials[event.trial]
                 self._set_status(trial, event.status)
                 trial.ended, trial.reason, trial.details = event.time, event.reason, event.details
+                if not trial.is_unfinished:
+                    self.hypervolumes.append(self.hypervolume())
             case PointEvaluated():
                 self.evaluations[event.trial, event.epoch] = event.metrics
             case SweepEnded():
@@ -189,6 +197,7 @@ class SweepRecord:
         trial.training_time_s += report.metrics.get("validation_time_s", 0.0) + sum(
             epoch["epoch_time_s"] for epoch in report.training.values()
         )
+        self.num_epochs += report.epoch - trial.last_epoch
         trial.last_epoch = report.epoch
         values = minimised(report.metrics, self.objectives)
         if not all(math.isfinite(value) for value in values):

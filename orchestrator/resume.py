@@ -31,7 +31,13 @@ class Plan(NamedTuple):
     history: Sequence[Event] = ()
 
 
-BUDGETS = ("search.trials", "search.time_budget")
+BUDGETS = (
+    "search.trials",
+    "search.time_budget",
+    "search.epochs",
+    "search.stall",
+    "search.stall.trials",
+)
 """The settings that may grow between two drivers of a sweep; None is no limit."""
 
 

@@ -6,7 +6,7 @@ Used by `orchestrator.settings` to read the YAML and by `orchestrator.proposals`
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -98,6 +98,16 @@ class Parameter(BaseModel):
         """The values that must all be legal for every drawn value to be: choices, or both ends."""
         return self.choice if self.choice is not None else [self.low, self.high]
 
+    def quantile(self, share: float) -> Value:
+        """The value that a share of the draws, in [0, 1), lies below."""
+        if self.choice is not None:
+            return self.choice[int(share * len(self.choice))]
+        low, high = self.low, self.high
+        if self.int is not None:
+            return int(low + math.floor(share * (high - low + 1)))
+        value = low * (high / low) ** share if self.log_uniform else low + share * (high - low)
+        return min(max(value, low), high)
+
     def contains(self, value: Value) -> bool:
         """Whether `value` can be drawn."""
         if self.choice is not None:
@@ -174,6 +184,27 @@ def combinations(space: Mapping[str, Parameter], names: Iterable[str]) -> Iterat
         for parent, allowed in space[name].when.items():
             tested[parent] += allowed
     ordered = [name for name in order(space) if name in needed]
+    return _product(space, ordered, lambda name: [*space[name].extremes(), *tested[name]])
+
+
+def grid(space: Mapping[str, Parameter]) -> Iterator[dict[str, Value]]:
+    """Every point of a space of choices and integers; the last parameter changes first."""
+
+    def values_of(name: str) -> Iterable[Value]:
+        parameter = space[name]
+        if parameter.choice is not None:
+            return parameter.choice
+        assert parameter.int is not None, f"{name} has no finite number of values"
+        low, high = parameter.int
+        return range(low, high + 1)
+
+    return _product(space, order(space), values_of)
+
+
+def _product(
+    space: Mapping[str, Parameter], ordered: Sequence[str], values_of: Callable[[str], Iterable[Value]]
+) -> Iterator[dict[str, Value]]:
+    """Every combination of values, without those of parameters that do not exist in it."""
 
     def extend(values: dict[str, Value], index: int) -> Iterator[dict[str, Value]]:
         if index == len(ordered):
@@ -183,7 +214,7 @@ def combinations(space: Mapping[str, Parameter], names: Iterable[str]) -> Iterat
         if not is_active(space[name], values):
             yield from extend(values, index + 1)
             return
-        for value in dict.fromkeys([*space[name].extremes(), *tested[name]]):
+        for value in dict.fromkeys(values_of(name)):
             yield from extend({**values, name: value}, index + 1)
 
     return extend({}, 0)

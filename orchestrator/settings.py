@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,14 +16,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ruamel.yaml import YAML
 
 from orchestrator.errors import UserError
-from orchestrator.search_space import Parameter, Value, setting_names
+from orchestrator.search_space import Parameter, Value, complete, grid, setting_names
 from orchestrator.settings_faults import inconsistencies
 from orchestrator.settings_sentences import sentence
 from orchestrator.yaml_source import Location, YamlSource, plain, read_yaml
 from trainables.config import TrialConfig
 from trainables.reports import METRICS, Direction
 
-SamplerKind = Literal["tpe", "nsga2", "random"]
+SamplerKind = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid", "list"]
 StoppingKind = Literal["none", "pareto", "asha"]
 EmbeddingsOf = Literal["front", "all", "none"]
 EvaluatedPoints = Literal["front", "best", "none"]
@@ -58,12 +59,35 @@ class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class StallSettings(_Settings):
+    """The search ends when the hypervolume no longer grows.
+
+    Attributes:
+        trials: so many trials have ended since
+        growth: it was smaller by more than this share of itself.
+    """
+
+    trials: int = Field(ge=1)
+    growth: float = Field(default=0.01, ge=0)
+
+
 class SearchSettings(_Settings):
-    """How many trials, and who proposes them."""
+    """Who proposes trials, and the budgets: what is used up first ends the search.
+
+    Attributes:
+        sampler: grid and list end by themselves, too; list tries `first_trials` alone.
+        trials: that are proposed.
+        time_budget: from the first trial on, the final evaluation not counted.
+        epochs: of all trials' main phases together.
+        stall: None to go on whether the hypervolume grows or not.
+        seed: of the proposals.
+    """
 
     sampler: SamplerKind = "tpe"
     trials: int = Field(default=64, ge=1)
     time_budget: Duration = None
+    epochs: int | None = Field(default=None, ge=1)
+    stall: StallSettings | None = None
     seed: int = Field(default=42, ge=0, lt=2**32)
 
 
@@ -162,6 +186,26 @@ class SweepSettings(_Settings):
     @property
     def experiment(self) -> str:
         return self.tracking.experiment or self.name
+
+    @property
+    def num_trials(self) -> int:
+        """Trials of the whole search: its budget, or fewer where a grid or a list ends before."""
+        if self.search.sampler not in ("grid", "list"):
+            return self.search.trials
+        return sum(1 for _ in self.planned_trials())
+
+    def planned_trials(self) -> Iterator[dict[str, Value]]:
+        """What is known of the search before it starts, as far as its budget of trials: the first
+        trials, and of a grid the points that are not among them.
+        """
+        first = [complete(self.search_space, self.trial, given) for given in self.first_trials]
+
+        def all_trials() -> Iterator[dict[str, Value]]:
+            yield from first
+            if self.search.sampler == "grid":
+                yield from (values for values in grid(self.search_space) if values not in first)
+
+        return islice(all_trials(), self.search.trials)
 
     @property
     def evaluation_resources(self) -> ResourceSettings:

@@ -40,6 +40,7 @@ def inconsistencies(settings: SweepSettings) -> Faults:
         faults += [
             (("search_space", *fault.location), fault.message) for fault in check(settings.search_space)
         ]
+    faults += _unfit_sampler(settings)
     faults += _unfit_objectives(settings)
     faults += _unfit_early_stopping(settings)
     faults += _unfit_resources(settings)
@@ -73,6 +74,22 @@ def _unfit_parameters(settings: SweepSettings) -> Faults:
                 text = [sentence(item, name.split("."), name) for item in items[:1]]
                 faults += [((*location, parameter.kind), line) for line in text]
     return faults
+
+
+def _unfit_sampler(settings: SweepSettings) -> Faults:
+    sampler = settings.search.sampler
+    if sampler == "list" and not settings.first_trials:
+        return [(("search", "sampler"), "list tries first_trials alone, and there are none; name some")]
+    for name, parameter in settings.search_space.items():
+        if sampler == "gp" and parameter.when:
+            text = (
+                f"gp takes no parameter with a `when`, as {name} has; choose tpe, or remove the `when`"
+            )
+            return [(("search", "sampler"), text)]
+        if sampler == "grid" and parameter.kind in ("uniform", "log_uniform"):
+            text = f"a grid takes no {parameter.kind}; give a choice of values, or another sampler"
+            return [(("search_space", name, parameter.kind), text)]
+    return []
 
 
 def _unfit_objectives(settings: SweepSettings) -> Faults:

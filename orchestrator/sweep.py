@@ -99,7 +99,7 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
     import ray
 
     from dashboards.pareto_front import render
-    from orchestrator.budget import SweepStopper, tidy_interrupts
+    from orchestrator.budget import SweepStopper, tidy_interrupts, used_up
     from orchestrator.cluster import connect, has_nodes
     from orchestrator.driver import Driver
     from orchestrator.preparation import prepare
@@ -120,7 +120,7 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
             console.print(facts.sentence(), highlight=False, markup=False)
         # Ray has put handlers of its own in place.
         with tidy_interrupts(stopper), Driver(plan, data, render, console) as driver:
-            stopper.start()
+            stopper.start(lambda: used_up(settings.search, driver.record))
             _run(driver, stopper, concurrent_trials(settings.resources, nodes))
     finally:
         ray.shutdown()
@@ -131,7 +131,7 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
 
 
 def _first_line(plan: Plan) -> str:
-    num_trials = plan.settings.search.trials
+    num_trials = plan.settings.num_trials
     if not plan.history:
         return f"sweep {plan.name}: {num_trials} trials, starting Ray"
     record = SweepRecord.of(plan.settings, plan.history)
@@ -151,7 +151,7 @@ def _run(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> None:
     elif not driver.record.front or not driver.record.count("completed", "stopped", "interrupted"):
         driver.end("failed", failure_reason(driver.record, stopper.reason))
     else:
-        reason = stopper.reason or f"all {driver.settings.search.trials} trials ended"
+        reason = stopper.reason or f"all {driver.settings.num_trials} trials ended"
         driver.end("completed", reason)
 
 

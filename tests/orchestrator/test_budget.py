@@ -4,8 +4,10 @@ import os
 import signal
 
 import pytest
+from sweep_events import ended, proposed, record_of, reported
 
-from orchestrator.budget import SweepStopper, tidy_interrupts
+from orchestrator.budget import SweepStopper, tidy_interrupts, used_up
+from orchestrator.settings import SearchSettings, StallSettings
 
 
 class Clock:
@@ -75,6 +77,56 @@ def test_a_cluster_whose_nodes_come_back_is_waited_for() -> None:
     stopper = SweepStopper(None, lambda: next(seen), clock=clock)
     assert answers(stopper, clock, [1000.0, 1020.0, 1040.0, 1060.0, 1069.0]) == [False] * 5
     assert next(seen, None) is None
+
+
+def test_another_budget_that_is_used_up_stops_the_sweep() -> None:
+    stopper, said = stopper_of(60.0), ""
+    stopper.start(lambda: said)
+    assert not stopper.stop_all()
+    said = "enough"
+    assert stopper.stop_all()
+    assert (stopper.status, stopper.reason) == ("completed", "enough")
+
+
+def test_epochs_are_counted_over_all_trials_and_once() -> None:
+    search = SearchSettings(epochs=7)
+    first, second = "trial-0000", "trial-0001"
+    events = [proposed(first), proposed(second, 1), reported(first, 5, 0.5, 9.0)]
+    record = record_of(*events, reported(second, 1, 0.5, 9.0))
+    assert record.num_epochs == 6
+    assert used_up(search, record) == ""
+    record.apply(reported(second, 2, 0.5, 9.0))
+    assert used_up(search, record) == "the budget of 7 epochs is used up"
+    assert used_up(SearchSettings(), record) == ""
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "is_stalled"),
+    [
+        ([0.5, 0.5], False),  # two trials have to end after the one that they are compared with
+        ([0.5, 0.5, 0.5], True),
+        ([0.5, 0.5, 0.504], True),
+        ([0.5, 0.5, 0.6], False),
+        ([0.3, 0.6, 0.6], False),
+        ([0.3, 0.6, 0.6, 0.6], True),
+    ],
+)
+def test_a_hypervolume_that_no_longer_grows_ends_the_search(
+    accuracies: list[float], is_stalled: bool
+) -> None:
+    record = record_of()
+    for number, accuracy in enumerate(accuracies):
+        name = f"trial-{number:04d}"
+        for event in (proposed(name, number), reported(name, 1, accuracy, 9.0), ended(name)):
+            record.apply(event)
+    reason = used_up(SearchSettings(stall=StallSettings(trials=2, growth=0.01)), record)
+    assert bool(reason) == is_stalled
+    assert ("has grown by no more than 1 % in 2 trials" in reason) == is_stalled
+
+
+def test_a_trial_that_a_resume_goes_on_with_is_no_sign_of_a_stall() -> None:
+    record = record_of(proposed("trial-0000"), ended("trial-0000", "interrupted"))
+    assert record.hypervolumes == []
 
 
 def send(*numbers: signal.Signals) -> None:

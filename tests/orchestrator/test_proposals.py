@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -7,12 +9,26 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from sweep_events import settings_of
 
-from orchestrator.proposals import DIRECTIONS, SAMPLERS, Known, Proposals, distribution
+from orchestrator.proposals import (
+    DIRECTIONS,
+    SAMPLERS,
+    Known,
+    Proposals,
+    distribution,
+    low_discrepancy_point,
+)
 from orchestrator.search_space import Parameter, Value, is_active, to_trial_config
 from orchestrator.settings import SamplerKind
 from trainables.reports import Direction
 
 NUM_TRIALS = 30
+FLAT = {
+    "head.kind": {"choice": ["none", "mlp", "monotonic"]},
+    "temperature": {"log_uniform": [0.03, 0.5]},
+}
+"""A space without conditions, for the sampler that takes none."""
+DRAWN = [kind for kind in SAMPLERS if kind not in ("gp", "grid", "list")]
+"""Samplers that draw from any space for as long as they are asked."""
 
 
 def run(
@@ -39,7 +55,7 @@ def test_samplers_are_those_of_the_settings() -> None:
     assert set(DIRECTIONS) == set(get_args(Direction))
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", DRAWN)
 def test_no_trial_is_left_running(sampler: str) -> None:
     proposals, asked = run(sampler)
     states = proposals.states()
@@ -48,7 +64,7 @@ def test_no_trial_is_left_running(sampler: str) -> None:
     assert sum(state == "COMPLETE" for state in states.values()) == NUM_TRIALS * 4 // 5
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", DRAWN)
 def test_every_proposal_is_a_point_of_the_space(sampler: str) -> None:
     settings = settings_of()
     for values in run(sampler)[1]:
@@ -58,24 +74,24 @@ def test_every_proposal_is_a_point_of_the_space(sampler: str) -> None:
         to_trial_config(settings.trial, values)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", DRAWN)
 def test_proposals_reach_every_choice(sampler: str) -> None:
     asked = run(sampler)[1]
     assert {values["head.kind"] for values in asked} == {"none", "mlp", "monotonic"}
     assert {"head.depth" in values for values in asked} == {True, False}
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", DRAWN)
 def test_the_same_seed_gives_the_same_proposals(sampler: str) -> None:
     assert run(sampler)[1] == run(sampler)[1]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", DRAWN)
 def test_another_seed_gives_other_proposals(sampler: str) -> None:
     assert run(sampler, seed=7, num_trials=3)[1] != run(sampler, seed=8, num_trials=3)[1]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", DRAWN)
 def test_first_trials_come_first_and_complete(sampler: str) -> None:
     first: list[dict[str, Any]] = [
         {"head.kind": "none"},
@@ -144,7 +160,7 @@ def ask_and_tell(proposals: Proposals, known: list[Known], num_trials: int) -> N
             proposals.tell(number - 1, result)
 
 
-@pytest.mark.parametrize("sampler", get_args(SamplerKind))
+@pytest.mark.parametrize("sampler", DRAWN)
 @pytest.mark.parametrize("cut", [1, 2, 5, 17, 31])
 def test_a_rebuilt_study_proposes_what_the_first_one_would(sampler: str, cut: int) -> None:
     settings = settings_of(
@@ -156,3 +172,103 @@ def test_a_rebuilt_study_proposes_what_the_first_one_would(sampler: str, cut: in
     ask_and_tell(Proposals(settings), again, cut)
     ask_and_tell(Proposals(settings, again), again, 40)
     assert again == whole
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "nsga3"])
+def test_later_generations_are_rebuilt_too(sampler: str) -> None:
+    settings = settings_of(search={"sampler": sampler, "seed": 3, "trials": 300})
+    whole: list[Known] = []
+    ask_and_tell(Proposals(settings), whole, 180)
+    for cut in (60, 130, 170):
+        again = whole[:cut]
+        # What was known at that moment: the last trial was under way.
+        again[-1] = again[-1]._replace(told="running")
+        ask_and_tell(Proposals(settings, again), again, 180)
+        assert again == whole
+
+
+def test_a_gaussian_process_is_rebuilt_too() -> None:
+    settings = settings_of(search={"sampler": "gp", "seed": 3}, search_space=FLAT)
+    whole: list[Known] = []
+    ask_and_tell(Proposals(settings), whole, 18)
+    again: list[Known] = []
+    ask_and_tell(Proposals(settings), again, 14)
+    ask_and_tell(Proposals(settings, again), again, 18)
+    assert again == whole
+    assert {known.values["head.kind"] for known in whole} == {"none", "mlp", "monotonic"}
+
+
+GRID = {
+    "head.kind": {"choice": ["none", "mlp"]},
+    "head.depth": {"int": [1, 3], "when": {"head.kind": ["mlp"]}},
+    "temperature": {"choice": [0.1, 0.2]},
+}
+
+
+def test_a_grid_is_every_point_once_after_the_first_trials() -> None:
+    first = {"head.kind": "mlp", "head.depth": 2, "temperature": 0.2}
+    settings = settings_of(search_space=GRID, first_trials=[first], search={"sampler": "grid"})
+    assert settings.num_trials == 2 + 3 * 2
+    proposals = Proposals(settings)
+    asked = [proposals.ask().values for _ in range(settings.num_trials)]
+    assert asked[0] == first
+    expected = [{"head.kind": "none", "temperature": t} for t in (0.1, 0.2)]
+    expected += [
+        {"head.kind": "mlp", "head.depth": depth, "temperature": t}
+        for depth in (1, 2, 3)
+        for t in (0.1, 0.2)
+    ]
+    assert sorted(map(str, asked)) == sorted(map(str, expected))
+
+
+def test_a_grid_goes_on_where_an_earlier_driver_left_it() -> None:
+    settings = settings_of(search_space=GRID, search={"sampler": "grid"})
+    proposals = Proposals(settings)
+    asked = [proposals.ask() for _ in range(settings.num_trials)]
+    known = [Known(proposal.values, proposal.sampler_state, None) for proposal in asked[:3]]
+    assert Proposals(settings, known).ask() == asked[3]
+
+
+def test_a_budget_of_trials_cuts_a_grid_however_large_it_is() -> None:
+    space = {"seed": {"int": [0, 10**9]}, "epochs": {"int": [1, 10**9]}}
+    settings = settings_of(search_space=space, search={"sampler": "grid", "trials": 5})
+    assert settings.num_trials == 5
+
+
+def test_a_list_is_the_first_trials_and_nothing_else() -> None:
+    settings = settings_of(
+        first_trials=[{"temperature": 0.1}, {"temperature": 0.2}], search={"sampler": "list"}
+    )
+    assert settings.num_trials == 2
+    proposals = Proposals(settings)
+    assert [proposals.ask().values["temperature"] for _ in range(2)] == [0.1, 0.2]
+    with pytest.raises(AssertionError, match="the list has ended"):
+        proposals.ask()
+
+
+def test_low_discrepancy_points_fill_each_parameter_evenly() -> None:
+    space = {name: Parameter.model_validate(data) for name, data in FLAT.items()}
+    space["epochs"] = Parameter.model_validate({"int": [3, 6]})
+    points = [low_discrepancy_point(space, 5, index) for index in range(64)]
+    assert Counter(values["epochs"] for values in points) == dict.fromkeys([3, 4, 5, 6], 16)
+    assert all(21 <= n <= 22 for n in Counter(values["head.kind"] for values in points).values())
+    low, high = math.log(0.03), math.log(0.5)
+    eighths = [int(8 * (math.log(float(str(v["temperature"]))) - low) / (high - low)) for v in points]
+    assert Counter(eighths) == dict.fromkeys(range(8), 8)
+
+
+@pytest.mark.parametrize(
+    ("data", "share", "value"),
+    [
+        ({"choice": ["a", "b"]}, 0.0, "a"),
+        ({"choice": ["a", "b"]}, 0.5, "b"),
+        ({"int": [-1, 1]}, 0.0, -1),
+        ({"int": [-1, 1]}, 0.999, 1),
+        ({"uniform": [-1.0, 3.0]}, 0.25, 0.0),
+        ({"log_uniform": [0.01, 1.0]}, 0.5, pytest.approx(0.1)),
+    ],
+)
+def test_quantiles_are_those_of_the_distribution(
+    data: dict[str, Any], share: float, value: object
+) -> None:
+    assert Parameter.model_validate(data).quantile(share) == value

@@ -52,13 +52,18 @@ def test_a_ledger_that_a_driver_holds_is_refused(paths: SweepPaths) -> None:
         {"search": {"trials": 65}},
         {"search": {"time_budget": "3h"}},
         {"search": {"time_budget": None}},
+        {"search": {"epochs": None}},
+        {"search": {"epochs": 200}},
+        {"search": {"stall": {"trials": 5, "growth": 0.1}}},
+        {"search": {"stall": None}},
         {"storage": "moved"},
     ],
     ids=str,
 )
 def test_budgets_may_grow_and_a_folder_may_move(changes: dict[str, Any]) -> None:
-    before = settings_of(search={"time_budget": "2h"})
-    require_same([begun(before)], settings_of(**{"search": {"time_budget": "2h"}, **changes}))
+    budgets = {"time_budget": "2h", "epochs": 100, "stall": {"trials": 4, "growth": 0.1}}
+    changed = changes | {"search": budgets | changes.get("search", {})}
+    require_same([begun(settings_of(search=budgets))], settings_of(**changed))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,7 @@ def test_budgets_may_grow_and_a_folder_may_move(changes: dict[str, Any]) -> None
     [
         ({"search": {"trials": 9}}, "search.trials: 64 before, 9 now"),
         ({"search": {"time_budget": "1h"}}, "search.time_budget: None before, 3600.0 now"),
+        ({"search": {"epochs": 9}}, "search.epochs: None before, 9 now"),
         ({"search": {"seed": 1}}, "search.seed: 42 before, 1 now"),
         ({"trial": {"temperature": 0.2}}, "trial.temperature: 0.1 before, 0.2 now"),
         ({"objectives": {"knn_accuracy": "max"}}, "objectives.d_eff: 'min' before, not there now"),

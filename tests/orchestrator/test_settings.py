@@ -49,7 +49,9 @@ variants = st.fixed_dictionaries(
         "search": st.fixed_dictionaries(
             {"time_budget": st.none() | st.sampled_from(["90s", "1.5m", "12h", "2d", "7d", "0.5s"])},
             optional={
-                "sampler": st.sampled_from(["tpe", "nsga2", "random"]),
+                "sampler": st.sampled_from(["tpe", "nsga2", "nsga3", "qmc", "random"]),
+                "epochs": st.none() | st.integers(1, 99),
+                "stall": st.none() | st.just({"trials": 5, "growth": 0.02}),
                 "trials": st.integers(1, 9),
             },
         ),

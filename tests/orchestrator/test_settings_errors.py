@@ -188,6 +188,20 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
         [":4: a preset does not vary; name it under trial"],
     ),
     "unknown sampler": (BASE + "search: {sampler: tpo}\n", [":4: search.sampler is 'tpo'", "'tpe'?"]),
+    "list of nothing": (
+        BASE + "search: {sampler: list}\n",
+        [":4: list tries first_trials alone, and there are none; name some"],
+    ),
+    "grid over a range": (
+        BASE + "search: {sampler: grid}\n",
+        [":3: a grid takes no", "give a choice of values, or another sampler"],
+    ),
+    "gp with conditions": (
+        DEPTH + "search: {sampler: gp}\n",
+        ["gp takes no parameter with a `when`, as head.depth has; choose tpe"],
+    ),
+    "no epochs": (BASE + "search: {epochs: 0}\n", [":4: search.epochs", "equal to 1, got 0"]),
+    "stall without trials": (BASE + "search: {stall: {growth: 0.1}}\n", [":4: search.stall", "trials"]),
     "no trials": (BASE + "search: {trials: 0}\n", [":4: search.trials", "equal to 1, got 0"]),
     "unknown embeddings": (
         BASE + "tracking: {embeddings: some}\n",
