@@ -30,6 +30,8 @@ from orchestrator.search_space import Parameter, Value, is_active, order
 from orchestrator.settings import SamplerKind, SweepSettings
 from trainables.reports import Direction
 
+_OF_STUDY = "study"
+"""The key, in a trial's sampler state, of what was written down about the whole study."""
 PLANNED: tuple[SamplerKind, ...] = ("qmc", "grid", "list")
 """Samplers that draw nothing: each trial follows from its number."""
 SAMPLERS: dict[SamplerKind, Callable[[int], BaseSampler]] = {
@@ -96,8 +98,11 @@ class Proposals:
             sampler=self._sampler(len(history)),
             directions=[DIRECTIONS[direction] for direction in settings.objectives.values()],
         )
+        self._storage = self.study._storage
         for known in history:
             self.study.add_trial(self._as_trial(known))
+            for name, value in known.sampler_state.get(_OF_STUDY, {}).items():
+                self._storage.set_study_system_attr(self.study._study_id, name, value)
         self._num_asked = len(history)
         self._planned = list(settings.planned_trials())
 
@@ -121,12 +126,13 @@ class Proposals:
             values=values,
             params=dict(known.values),
             distributions={n: distribution(self._settings.search_space[n]) for n in known.values},
-            system_attrs=dict(known.sampler_state),
+            system_attrs={n: v for n, v in known.sampler_state.items() if n != _OF_STUDY},
         )
 
     def ask(self) -> Proposal:
         """The next trial."""
         self.study.sampler = self._sampler(self._num_asked)
+        before = self._study_state()
         if (given := self._given(self._num_asked)) is not None:
             self.study.enqueue_trial(given)
         self._num_asked += 1
@@ -136,8 +142,14 @@ class Proposals:
             parameter = self._settings.search_space[name]
             if is_active(parameter, values):
                 values[name] = _draw(trial, name, parameter)
-        frozen = self.study.get_trials(deepcopy=False)[trial.number]
-        return Proposal(trial.number, values, dict(frozen.system_attrs))
+        state = dict(self.study.get_trials(deepcopy=False)[trial.number].system_attrs)
+        if new := {n: v for n, v in self._study_state().items() if n not in before}:
+            state[_OF_STUDY] = new
+        return Proposal(trial.number, values, state)
+
+    def _study_state(self) -> dict[str, Any]:
+        """What samplers wrote down about the study: the genetic ones, the parents of a generation."""
+        return dict(self._storage.get_study_system_attrs(self.study._study_id))
 
     def _given(self, number: int) -> dict[str, Value] | None:
         """The values of a trial that the sampler has no say in."""

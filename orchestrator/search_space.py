@@ -184,7 +184,7 @@ def combinations(space: Mapping[str, Parameter], names: Iterable[str]) -> Iterat
         for parent, allowed in space[name].when.items():
             tested[parent] += allowed
     ordered = [name for name in order(space) if name in needed]
-    return _product(space, ordered, lambda name: [*space[name].extremes(), *tested[name]])
+    return _product(space, ordered, lambda name: dict.fromkeys([*space[name].extremes(), *tested[name]]))
 
 
 def grid(space: Mapping[str, Parameter]) -> Iterator[dict[str, Value]]:
@@ -193,7 +193,7 @@ def grid(space: Mapping[str, Parameter]) -> Iterator[dict[str, Value]]:
     def values_of(name: str) -> Iterable[Value]:
         parameter = space[name]
         if parameter.choice is not None:
-            return parameter.choice
+            return dict.fromkeys(parameter.choice)
         assert parameter.int is not None, f"{name} has no finite number of values"
         low, high = parameter.int
         return range(low, high + 1)
@@ -214,7 +214,7 @@ def _product(
         if not is_active(space[name], values):
             yield from extend(values, index + 1)
             return
-        for value in dict.fromkeys(values_of(name)):
+        for value in values_of(name):
             yield from extend({**values, name: value}, index + 1)
 
     return extend({}, 0)

@@ -198,10 +198,13 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
     ),
     "gp with conditions": (
         DEPTH + "search: {sampler: gp}\n",
-        ["gp takes no parameter with a `when`, as head.depth has; choose tpe"],
+        [":6: gp takes no parameter with a `when`, as head.depth has; choose tpe"],
     ),
     "no epochs": (BASE + "search: {epochs: 0}\n", [":4: search.epochs", "equal to 1, got 0"]),
-    "stall without trials": (BASE + "search: {stall: {growth: 0.1}}\n", [":4: search.stall", "trials"]),
+    "stall without trials": (
+        BASE + "search: {stall: {growth: 0.1}}\n",
+        [":4: 'search.stall.trials' is missing; add it"],
+    ),
     "no trials": (BASE + "search: {trials: 0}\n", [":4: search.trials", "equal to 1, got 0"]),
     "unknown embeddings": (
         BASE + "tracking: {embeddings: some}\n",
