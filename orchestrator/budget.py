@@ -76,6 +76,10 @@ class SweepStopper(Stopper):
         self._nodes_seen = now
         self._next_look = now
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune's own snapshots are not used, the ledger is the one truth."""
+        return {}
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
+import cloudpickle
 import pytest
 from sweep_events import ended, proposed, record_of, reported
 
@@ -197,3 +199,10 @@ def test_an_interrupt_ends_the_final_evaluation() -> None:
     stopper = stopper_of()
     stopper.interrupt("SIGINT")
     assert stopper.must_end()
+
+
+def test_tune_may_pickle_it_whatever_it_asks() -> None:
+    lock = threading.Lock()
+    stopper = SweepStopper(None, lambda: True)
+    stopper.start(lambda: str(lock))
+    assert cloudpickle.dumps(stopper)
