@@ -33,11 +33,12 @@ from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord
 from orchestrator.resume import Plan
 from orchestrator.retention import Retention, RetentionRule
-from orchestrator.search import ProposalListener, known_trials
+from orchestrator.search import ProposalListener
 from orchestrator.settings import SweepSettings, to_yaml
 from orchestrator.stopping_rule import StoppingRule
 from orchestrator.sweep_folder import make_folder, remove_folder, write_whole
 from orchestrator.terminal import Progress
+from orchestrator.told import known_trials
 from orchestrator.tracking import Render, Tracker
 
 Listener = Callable[[Event, SweepRecord], None]

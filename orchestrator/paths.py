@@ -37,6 +37,11 @@ class SweepPaths:
         """What Ray Tune writes for itself; nothing is read from it."""
         return self.root / "tune"
 
+    @property
+    def study(self) -> Path:
+        """What `orchestrator.export` writes where no other file is named."""
+        return self.root / "optuna.log"
+
     def snapshot(self, trial: str, epoch: int) -> Path:
         return self.snapshots(trial) / f"epoch-{epoch:04d}"
 

@@ -41,8 +41,13 @@ BUDGETS = (
 """The settings that may grow between two drivers of a sweep; None is no limit."""
 
 
-def find_sweep(name: str, storage: str) -> SweepPaths:
+def find_sweep(name: str, storage: str, option: str = "--resume") -> SweepPaths:
     """The folder of a sweep, given by name or by its own path.
+
+    Args:
+        name: or path.
+        storage: where names are looked for.
+        option: of the command line that gave the name, for the message.
 
     Raises:
         UserError: there is no such sweep.
@@ -52,7 +57,7 @@ def find_sweep(name: str, storage: str) -> SweepPaths:
         if paths.ledger.is_file():
             return paths
     places = " or ".join(str(paths.root) for paths in candidates[: 1 if "/" not in name else 2])
-    raise UserError(f"--resume: there is no sweep in {places}; name one, or the path of its folder")
+    raise UserError(f"{option}: there is no sweep in {places}; name one, or the path of its folder")
 
 
 def read_history(paths: SweepPaths) -> list[Event]:

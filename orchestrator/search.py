@@ -6,7 +6,6 @@ Outcomes do not come back this way: they are events (see `orchestrator.tune_even
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,10 +14,11 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from orchestrator.events import Event, TrialEnded, TrialProposed
-from orchestrator.proposals import Known, Proposals
+from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord, Trial
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings
+from orchestrator.told import told
 from trainables.ray_train import CONFIG_KEY, KNOWN_EPOCH_KEY, NAME_KEY
 
 
@@ -78,24 +78,6 @@ class ProposalSearcher(Searcher):
 def trial_name(number: int) -> str:
     """The name of a sweep's trial, also its MLflow run name and its folder's."""
     return f"trial-{number:04d}"
-
-
-def known_trials(record: SweepRecord) -> list[Known]:
-    """What the study is told of the trials of a sweep that is resumed."""
-    return [
-        Known(t.parameters, t.sampler_state, "running" if t.is_unfinished else told(t, record))
-        for t in record.trials.values()
-    ]
-
-
-def told(trial: Trial, record: SweepRecord) -> list[float] | None:
-    """The objective values of the point that stands for an ended trial; None where it has none."""
-    point = record.representative(trial)
-    if trial.status == "failed" or point is None:
-        return None
-    values = [point.metrics[name] for name in record.objectives]
-    assert all(math.isfinite(value) for value in values)
-    return values
 
 
 class ProposalListener:

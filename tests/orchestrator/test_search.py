@@ -4,7 +4,8 @@ from sweep_events import ended, proposed, reported, settings_of
 
 from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord
-from orchestrator.search import ProposalSearcher, known_trials
+from orchestrator.search import ProposalSearcher
+from orchestrator.told import known_trials
 from trainables.ray_train import CONFIG_KEY, KNOWN_EPOCH_KEY, NAME_KEY
 
 SETTINGS = settings_of()

@@ -1,0 +1,119 @@
+"""A sweep as an Optuna study, which Optuna's dashboard and plots can read: what `orchestrator.export`
+writes. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from orchestrator.events import Event, TrialProposed
+from orchestrator.proposals import DIRECTIONS, distribution
+from orchestrator.record import SweepRecord, Trial
+from orchestrator.settings import SweepSettings
+from orchestrator.told import told
+
+
+class StudyDescription(NamedTuple):
+    """All that an Optuna study holds.
+
+    Attributes:
+        name: the sweep's.
+        directions: one an objective.
+        metric_names: of the objectives.
+        user_attrs: how the sweep stands.
+        trials: one a trial, in the order of their numbers.
+    """
+
+    name: str
+    directions: list[StudyDirection]
+    metric_names: list[str]
+    user_attrs: dict[str, Any]
+    trials: list[FrozenTrial]
+
+
+def describe(name: str, settings: SweepSettings, history: Sequence[Event]) -> StudyDescription:
+    """The study of a sweep as its events so far tell it; the sweep may be running, or have been killed.
+
+    Args:
+        name: the sweep's.
+        settings: the sweep's.
+        history: its events.
+    """
+    record = SweepRecord.of(settings, history)
+    proposed = {event.trial: event.time for event in history if isinstance(event, TrialProposed)}
+    user_attrs = {
+        "status": record.status,
+        "reason": record.reason,
+        "hypervolume": record.hypervolume(),
+        "hypervolume_reference": record.reference,
+    }
+    return StudyDescription(
+        name,
+        [DIRECTIONS[direction] for direction in settings.objectives.values()],
+        list(settings.objectives),
+        user_attrs,
+        [_frozen(trial, record, settings, proposed[trial.name]) for trial in record.trials.values()],
+    )
+
+
+def _frozen(trial: Trial, record: SweepRecord, settings: SweepSettings, proposed: float) -> FrozenTrial:
+    values = told(trial, record)
+    state = _state(trial, values)
+    started, ended = trial.started or proposed, trial.ended
+    # Optuna takes values by epoch from a study of one objective only.
+    has_steps = len(record.objectives) == 1
+    frozen = FrozenTrial(
+        number=trial.number,
+        trial_id=trial.number,
+        state=state,
+        value=None,
+        values=values if state.is_finished() else None,
+        datetime_start=datetime.fromtimestamp(started),
+        datetime_complete=datetime.fromtimestamp(ended or started) if state.is_finished() else None,
+        params=dict(trial.parameters),
+        distributions={n: distribution(settings.search_space[n]) for n in trial.parameters},
+        user_attrs=_user_attrs(trial, record),
+        system_attrs={},
+        intermediate_values=_by_epoch(trial, next(iter(record.objectives))) if has_steps else {},
+    )
+    frozen._validate()
+    return frozen
+
+
+def _state(trial: Trial, values: list[float] | None) -> TrialState:
+    """An ended trial without values gave nothing; one that did not train to its end is a pruned one."""
+    if not trial.is_ended:
+        return TrialState.RUNNING
+    if values is None:
+        return TrialState.FAIL
+    return TrialState.COMPLETE if trial.status == "completed" else TrialState.PRUNED
+
+
+def _user_attrs(trial: Trial, record: SweepRecord) -> dict[str, Any]:
+    """What Optuna has no place for; without what there is nothing of."""
+    representative = record.representative(trial)
+    front = sorted(point.epoch for point in record.front if point.trial == trial.name)
+    curves = {
+        f"{name} by epoch": {str(epoch): value for epoch, value in _by_epoch(trial, name).items()}
+        for name in record.objectives
+    }
+    attrs = {
+        "trial": trial.name,
+        "status": trial.status,
+        "reason": trial.reason,
+        "seed": trial.config["seed"],
+        "epoch": representative.epoch if representative else "",
+        "front epochs": ", ".join(map(str, front)),
+        "MLflow run": record.run_ids.get(trial.name, ""),
+        **(curves if len(record.objectives) > 1 else {}),
+    }
+    return {name: value for name, value in attrs.items() if value not in ("", {})}
+
+
+def _by_epoch(trial: Trial, metric: str) -> dict[int, float]:
+    return {point.epoch: point.metrics[metric] for point in trial.points}
