@@ -96,6 +96,8 @@ def _hover(row: dict[Any, Any], objectives: list[str]) -> str:
         for name, value in row.items()
         if str(name).startswith("param.") and not _is_missing(value)
     ]
+    if row.get("source"):
+        lines.append(f"from {html.escape(str(row['source']))}")
     if not _is_missing(row.get("run_id")):
         lines.append(f"run {html.escape(str(row['run_id']))}")
     return "<br>".join(lines)
@@ -208,8 +210,15 @@ def _table(drawn: FrontInfo) -> str:
         "trial": "run",
         "epoch": "epoch",
         "run_id": "run id",
+        "source": "from",
     }
-    present = {column: name for column, name in columns.items() if column in drawn.front}
+    # The sources of imported points; most sweeps have none.
+    front = (
+        drawn.front
+        if any(drawn.front.get("source", []))
+        else drawn.front.drop(columns="source", errors="ignore")
+    )
+    present = {column: name for column, name in columns.items() if column in front}
     head = "".join(f"<th>{html.escape(name)}</th>" for name in present.values())
     rows = "".join(
         "<tr>" + "".join(f"<td>{_cell(row[column])}</td>" for column in present) + "</tr>"

@@ -36,6 +36,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME",
         help="go on with a sweep that ended or was killed, by its name or folder; budgets may grow",
     )
+    parser.add_argument(
+        "--import",
+        action="append",
+        default=[],
+        metavar="SWEEP",
+        dest="imports",
+        help="give sampler and front the trials of an earlier sweep that fit: its name, its folder, or "
+        "mlflow:NAME; may be repeated",
+    )
     parser.add_argument("--name", type=_name, help="the sweep's name; FILE's with the time by default")
     parser.add_argument("--address", help="join a Ray cluster (auto: the one on this machine)")
     parser.add_argument(
@@ -44,6 +53,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.resume and options.name:
         parser.error("--resume names the sweep already; remove --name")
+    if options.resume and options.imports:
+        parser.error("--resume keeps what the sweep imported when it started; remove --import")
     if not options.resume and not options.file:
         parser.error("name a search space, such as search_spaces/digits.yaml, or a sweep to --resume")
     return options

@@ -23,6 +23,7 @@ from orchestrator.events import (
     SweepStarted,
     SweepStatus,
     TrialEnded,
+    TrialImported,
     TrialReported,
 )
 from orchestrator.ledger import Ledger
@@ -38,7 +39,7 @@ from orchestrator.settings import SweepSettings, to_yaml
 from orchestrator.stopping_rule import StoppingRule
 from orchestrator.sweep_folder import make_folder, remove_folder, write_whole
 from orchestrator.terminal import Progress
-from orchestrator.told import known_trials
+from orchestrator.told import imported_trials, known_trials
 from orchestrator.tracking import Render, Tracker
 
 Listener = Callable[[Event, SweepRecord], None]
@@ -60,7 +61,7 @@ class Driver:
     """
 
     def __init__(self, plan: Plan, data: Sequence[DataFacts], render: Render, console: Console) -> None:
-        self.settings, self.name, self.paths, history = plan
+        self.settings, self.name, self.paths, history, imports = plan
         self.console = console
         self.record = SweepRecord.of(self.settings, history)
         environment = _environment(data)
@@ -71,7 +72,6 @@ class Driver:
         _log_to(self.paths.log)
         self.ledger = Ledger(self.paths.ledger)
         rule = RetentionRule(self.settings.tracking.embeddings, self.settings.evaluation.points)
-        self.proposals = Proposals(self.settings, known_trials(self.record))
         self.stopping = StoppingRule(self.settings)
         self.progress = Progress(
             console, self.name, self.settings.num_trials, self.settings.search.time_budget
@@ -82,7 +82,7 @@ class Driver:
         runs = MlflowRuns(self.settings, self.name, sweep_id, environment, self._note_run)
         self.tracker = Tracker(runs, self.name, self.paths, rule, render)
         try:
-            self._begin(sweep_id, environment, history)
+            self._begin(sweep_id, environment, history, imports)
             _open(runs, self.settings)
             if history:
                 self.tracker.resume(history, SweepRecord.of(self.settings), self.record)
@@ -92,6 +92,9 @@ class Driver:
             if not history:
                 remove_folder(self.paths)
             raise
+        self.proposals = Proposals(
+            self.settings, known_trials(self.record), imported_trials(self.record)
+        )
         self.listeners = [
             ProposalListener(self.proposals),
             self.tracker,  # before what it no longer wants is removed
@@ -101,10 +104,19 @@ class Driver:
         if history:
             self._take_up(history)
 
-    def _begin(self, sweep_id: str, environment: dict[str, str], history: Sequence[Event]) -> None:
+    def _begin(
+        self,
+        sweep_id: str,
+        environment: dict[str, str],
+        history: Sequence[Event],
+        imports: Sequence[TrialImported],
+    ) -> None:
         settings = self.settings.model_dump(mode="json")
         if not history:
-            self.emit(SweepStarted(self.name, settings, environment, time.time(), sweep_id))
+            now, num_imported = time.time(), len(imports)
+            self.emit(SweepStarted(self.name, settings, environment, now, sweep_id, num_imported))
+            for event in imports:
+                self.emit(event)
             return
         write_whole(self.paths.settings, to_yaml(self.settings))
         self.emit(SweepResumed(settings, environment, time.time()))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.events import TrialImported
 from orchestrator.proposals import Proposal, Proposals
+from orchestrator.record import SweepRecord
 from orchestrator.search_space import combinations, default_of, to_trial_config
 from orchestrator.settings import SweepSettings, to_yaml
 from orchestrator.terminal import format_duration
+from orchestrator.told import imported_trials
 from trainables.config import CROSS_CHECKED, TrialConfig
 
 NUM_SHOWN = 5
@@ -53,10 +57,11 @@ def _extremes(settings: SweepSettings, name: str) -> list[float]:
     return [float(value) for value in values if isinstance(value, (int, float))]
 
 
-def show(settings: SweepSettings, console: Console) -> None:
+def show(settings: SweepSettings, console: Console, imports: Sequence[TrialImported] = ()) -> None:
     """Prints what `orchestrator.sweep` would do."""
     console.print(Text(to_yaml(settings)), soft_wrap=True)
-    proposals = Proposals(settings)
+    imported = imported_trials(SweepRecord.of(settings, imports))
+    proposals = Proposals(settings, imported=imported)
     shown = [proposals.ask() for _ in range(min(NUM_SHOWN, settings.num_trials))]
     console.print(f"the first {len(shown)} of {settings.num_trials} trials", style="bold")
     console.print(_as_table(shown))

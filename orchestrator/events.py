@@ -21,6 +21,7 @@ class SweepStarted:
         environment: versions, commit, hardware.
         time: seconds since the epoch, as in every event.
         id: no other sweep has it; the sweep's MLflow runs are found by it.
+        num_imported: of the `TrialImported` that follow.
     """
 
     name: str
@@ -28,6 +29,27 @@ class SweepStarted:
     environment: dict[str, str]
     time: float
     id: str = ""
+    num_imported: int = 0
+
+
+@dataclass(frozen=True)
+class TrialImported:
+    """A trial of an earlier sweep counts in this one; it is not run again.
+
+    Attributes:
+        trial: the name that it has here.
+        source: the earlier sweep and its trial, such as digits-1/trial-0003.
+        parameters: its values in this sweep's search space, by dotted name.
+        config: its whole configuration.
+        reports: of each validated epoch an `EpochReport`, as data.
+    """
+
+    trial: str
+    source: str
+    parameters: dict[str, Any]
+    config: dict[str, Any]
+    reports: list[dict[str, Any]]
+    time: float
 
 
 @dataclass(frozen=True)
@@ -138,6 +160,7 @@ class SweepEnded:
 
 Event = (
     SweepStarted
+    | TrialImported
     | SweepResumed
     | RunOpened
     | TrialProposed

@@ -19,8 +19,9 @@ class FrontTable:
         title: the sweep's name.
         objectives: metric to direction, in the order of the axes.
         points: one row a (trial, epoch), the front's first, along the first objective. Columns:
-            `trial`, `epoch`, `on_front`, `status`, a column each metric, and `param.NAME` each
-            parameter (missing where it does not exist).
+            `trial`, `epoch`, `source` (where an imported trial is from; else empty), `on_front`,
+            `status`, a column each metric, and `param.NAME` each parameter (missing where it does not
+            exist).
     """
 
     title: str
@@ -44,16 +45,17 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
         {
             "trial": point.trial,
             "epoch": point.epoch,
+            "source": trial.source,
             "on_front": (point.trial, point.epoch) in front,
             "status": trial.status,
             **point.metrics,
             **record.evaluations.get((trial.name, point.epoch), {}),
             **{f"param.{name}": value for name, value in trial.parameters.items()},
         }
-        for trial in record.trials.values()
+        for trial in record.all_trials()
         for point in trial.points
     ]
-    columns = ["trial", "epoch", "on_front", "status", *record.objectives]
+    columns = ["trial", "epoch", "source", "on_front", "status", *record.objectives]
     points = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns).astype({"on_front": bool})
     # Whole numbers stay whole where some trials lack the parameter.
     params = [name for name in points.columns if str(name).startswith("param.")]

@@ -22,6 +22,7 @@ from orchestrator.events import PointEvaluated, SweepEnded, TrialEnded
 from orchestrator.experiment import open_experiment, store_lock
 from orchestrator.record import Trial
 from orchestrator.settings import SweepSettings
+from orchestrator.trial_settings import by_dotted_name, without_effect
 from trainables.reports import EpochReport
 
 TRACES = "traces"
@@ -243,20 +244,8 @@ class MlflowRuns:
 
 def trial_params(trial: Trial) -> dict[str, Any]:
     """Every setting of the trial by dotted name, without those that have no effect in it."""
-    params = dict(_flatten(trial.config))
-    if trial.config["head"]["kind"] == "none":
-        params = {n: v for n, v in params.items() if n not in ("head.depth", "head.width_ratio")}
-    return params
-
-
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    items: list[tuple[str, Any]] = []
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            items += _flatten(value, f"{prefix}{name}.")
-        else:
-            items.append((prefix + name, value))
-    return items
+    params = by_dotted_name(trial.config)
+    return {n: v for n, v in params.items() if n not in without_effect(params["head.kind"])}
 
 
 def _environment_tags(environment: Mapping[str, str]) -> dict[str, str]:

@@ -63,9 +63,11 @@ def _summary(outcome: Outcome) -> str:
     )
     took = format_duration(record.active_s)
     reason = record.reason or outcome.storage_error
+    num_imported = len(record.front) - len(record.own_front())
+    imported = f" ({num_imported} imported)" if num_imported else ""
     return (
         f"{outcome.status} after {took}: {reason}. Trials: {counts or 'none'}; "
-        f"front: {len(record.front)} points, hypervolume {record.hypervolume():.4g}"
+        f"front: {len(record.front)} points{imported}, hypervolume {record.hypervolume():.4g}"
     )
 
 

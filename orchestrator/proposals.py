@@ -15,6 +15,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import (
+    BaseGASampler,
     BaseSampler,
     GPSampler,
     NSGAIIISampler,
@@ -87,9 +88,15 @@ class Proposals:
     Args:
         settings: the sweep's.
         history: the trials that were asked for before, in order of number.
+        imported: trials of earlier sweeps, which the sampler takes into account; they have no number.
     """
 
-    def __init__(self, settings: SweepSettings, history: Sequence[Known] = ()) -> None:
+    def __init__(
+        self,
+        settings: SweepSettings,
+        history: Sequence[Known] = (),
+        imported: Sequence[Known] = (),
+    ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._settings = settings
         self._order = order(settings.search_space)
@@ -99,6 +106,8 @@ class Proposals:
             directions=[DIRECTIONS[direction] for direction in settings.objectives.values()],
         )
         self._storage = self.study._storage
+        self._num_imported = len(imported)
+        self.study.add_trials([self._as_trial(self._of_first_generation(known)) for known in imported])
         for known in history:
             self.study.add_trial(self._as_trial(known))
             for name, value in known.sampler_state.get(_OF_STUDY, {}).items():
@@ -113,6 +122,13 @@ class Proposals:
             # `group` is marked experimental; we pin Optuna's major version.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return SAMPLERS[self._settings.search.sampler](int(seed))
+
+    def _of_first_generation(self, known: Known) -> Known:
+        """A genetic sampler sees only what belongs to a generation."""
+        sampler = self.study.sampler
+        if not isinstance(sampler, BaseGASampler):
+            return known
+        return known._replace(sampler_state={sampler._get_generation_key(): 0})
 
     def _as_trial(self, known: Known) -> optuna.trial.FrozenTrial:
         if isinstance(known.told, str):
@@ -145,7 +161,7 @@ class Proposals:
         state = dict(self.study.get_trials(deepcopy=False)[trial.number].system_attrs)
         if new := {n: v for n, v in self._study_state().items() if n not in before}:
             state[_OF_STUDY] = new
-        return Proposal(trial.number, values, state)
+        return Proposal(trial.number - self._num_imported, values, state)
 
     def _study_state(self) -> dict[str, Any]:
         """What samplers wrote down about the study: the genetic ones, the parents of a generation."""
@@ -165,15 +181,16 @@ class Proposals:
 
     def tell(self, number: int, values: Sequence[float]) -> None:
         """Reports a trial's objective values, in the objectives' order and own directions."""
-        self.study.tell(number, list(values))
+        self.study.tell(self._num_imported + number, list(values))
 
     def tell_failed(self, number: int) -> None:
         """Reports that a trial gave nothing, so that it is not left running in the study."""
-        self.study.tell(number, state=TrialState.FAIL)
+        self.study.tell(self._num_imported + number, state=TrialState.FAIL)
 
     def states(self) -> Mapping[int, str]:
         """Number of each trial to its state in the study."""
-        return {trial.number: trial.state.name for trial in self.study.get_trials(deepcopy=False)}
+        own = self.study.get_trials(deepcopy=False)[self._num_imported :]
+        return {trial.number - self._num_imported: trial.state.name for trial in own}
 
 
 def low_discrepancy_point(space: Mapping[str, Parameter], seed: int, index: int) -> dict[str, Value]:

@@ -22,6 +22,7 @@ from orchestrator.events import (
     SweepStarted,
     SweepStatus,
     TrialEnded,
+    TrialImported,
     TrialProposed,
     TrialReported,
     TrialStarted,
@@ -31,7 +32,7 @@ from orchestrator.pareto import dominates, hypervolume, minimised
 from orchestrator.settings import SweepSettings
 from trainables.reports import Direction, EpochReport
 
-AnyStatus = Literal["pending", "running"] | TrialStatus
+AnyStatus = Literal["pending", "running", "imported"] | TrialStatus
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Trial:
         last_epoch: of its last report; 0 before the first.
         best: its first point with the best value of the first objective, as the paper selects its
             epoch; None before its first finite report.
+        source: the sweep and the trial that it was imported from; empty for the sweep's own.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Trial:
     front: list[Point] = field(default_factory=list)
     best: Point | None = None
     last_epoch: int = 0
+    source: str = ""
 
     @property
     def is_ended(self) -> bool:
@@ -97,7 +100,10 @@ class SweepRecord:
         reference: per objective, the hypervolume's reference in the metric's own direction.
 
     Attributes:
-        num_epochs: of all trials' main phases together.
+        trials: the sweep's own, by name.
+        imported: trials of earlier sweeps, by name; nothing of them is in this sweep's folder or MLflow
+            runs, and they count in front, hypervolume and proposals alone.
+        num_epochs: of all own trials' main phases together.
         hypervolumes: of the front at the end of each trial, in the order in which they ended.
     """
 
@@ -106,6 +112,7 @@ class SweepRecord:
         self.reference = dict(reference)
         self._reference = minimised(reference, objectives)
         self.trials: dict[str, Trial] = {}
+        self.imported: dict[str, Trial] = {}
         self.front: list[Point] = []
         self.evaluations: dict[tuple[str, int], dict[str, float]] = {}
         self.id = ""
@@ -134,6 +141,8 @@ class SweepRecord:
             case SweepStarted():
                 self.id = event.id
                 self.started = self._resumed = event.time
+            case TrialImported():
+                self._import(event)
             case SweepResumed():
                 self._resume(event)
             case RunOpened():
@@ -175,6 +184,18 @@ class SweepRecord:
                 self._set_status(trial, "pending")
                 trial.ended, trial.reason = None, ""
 
+    def _import(self, event: TrialImported) -> None:
+        trial = self.imported[event.trial] = Trial(
+            event.trial,
+            len(self.imported),
+            event.parameters,
+            event.config,
+            status="imported",
+            source=event.source,
+        )
+        for report in event.reports:
+            self._add_point(trial, EpochReport.from_dict(report))
+
     def _set_status(self, trial: Trial, status: AnyStatus) -> None:
         self._counts[trial.status] -= 1
         self._counts[status] += 1
@@ -199,6 +220,9 @@ class SweepRecord:
         )
         self.num_epochs += report.epoch - trial.last_epoch
         trial.last_epoch = report.epoch
+        self._add_point(trial, report)
+
+    def _add_point(self, trial: Trial, report: EpochReport) -> None:
         values = minimised(report.metrics, self.objectives)
         if not all(math.isfinite(value) for value in values):
             return
@@ -208,6 +232,18 @@ class SweepRecord:
             trial.best = point
         trial.front = with_point(trial.front, point)
         self.front = with_point(self.front, point)
+
+    def trial(self, name: str) -> Trial:
+        """The trial of a point, own or imported."""
+        return self.imported[name] if name in self.imported else self.trials[name]
+
+    def all_trials(self) -> list[Trial]:
+        """The imported trials, then the sweep's own."""
+        return [*self.imported.values(), *self.trials.values()]
+
+    def own_front(self) -> list[Point]:
+        """The front's points whose snapshots and runs are this sweep's."""
+        return [point for point in self.front if point.trial in self.trials]
 
     def hypervolume(self) -> float:
         """Of the front as it is now."""

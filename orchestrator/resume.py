@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.errors import UserError
-from orchestrator.events import Event, SweepResumed, SweepStarted
+from orchestrator.events import Event, SweepResumed, SweepStarted, TrialImported
 from orchestrator.ledger import Ledger, read_ledger
 from orchestrator.paths import SweepPaths
 from orchestrator.settings import SweepSettings
@@ -23,12 +23,14 @@ class Plan(NamedTuple):
         name: the sweep's.
         paths: its folder.
         history: the events of earlier drivers; empty for a new sweep.
+        imports: what a new sweep takes from earlier ones.
     """
 
     settings: SweepSettings
     name: str
     paths: SweepPaths
     history: Sequence[Event] = ()
+    imports: Sequence[TrialImported] = ()
 
 
 BUDGETS = (
@@ -68,6 +70,21 @@ def read_history(paths: SweepPaths) -> list[Event]:
     """
     Ledger(paths.ledger).close()
     return list(read_ledger(paths.ledger))
+
+
+def require_imports(history: list[Event], paths: SweepPaths) -> None:
+    """Checks that the first driver lived to write down all that the sweep imports.
+
+    Raises:
+        UserError: it did not, so nothing had been trained either.
+    """
+    num_expected = sum(event.num_imported for event in history if isinstance(event, SweepStarted))
+    num_imported = sum(isinstance(event, TrialImported) for event in history)
+    if num_imported < num_expected:
+        raise UserError(
+            f"--resume: the sweep was killed while it imported, with {num_imported} of {num_expected} "
+            f"trials written and none trained; remove {paths.root} and start it again"
+        )
 
 
 def settings_of(history: list[Event]) -> dict[str, Any]:

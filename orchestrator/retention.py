@@ -41,7 +41,7 @@ def evaluated_points(record: SweepRecord, of: EvaluatedPoints) -> set[Key]:
     """The (trial, epoch) of each point that the final evaluation is for."""
     if of == "none":
         return set()
-    points = list(record.front)
+    points = record.own_front()
     if of == "best":
         points += [trial.best for trial in record.trials.values() if trial.best]
     return {(point.trial, point.epoch) for point in points}
@@ -52,7 +52,7 @@ def wanted_snapshots(record: SweepRecord, rule: RetentionRule) -> set[Key]:
 
     The front's; those of the final evaluation; each trial's own front's where all embeddings are wanted.
     """
-    wanted = {(point.trial, point.epoch) for point in record.front}
+    wanted = {(point.trial, point.epoch) for point in record.own_front()}
     wanted |= evaluated_points(record, rule.evaluated)
     if rule.embeddings == "all":
         fronts = (trial.front for trial in record.trials.values())

@@ -18,11 +18,11 @@ from rich.console import Console
 from orchestrator import process_environment
 from orchestrator.command_line import overrides_of, parse, storage_of
 from orchestrator.errors import UserError
-from orchestrator.events import SweepStatus
+from orchestrator.events import SweepStatus, TrialImported
 from orchestrator.local_files import with_absolute_paths
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
-from orchestrator.resume import Plan, find_sweep, read_history, require_same
+from orchestrator.resume import Plan, find_sweep, read_history, require_imports, require_same
 from orchestrator.settings import SweepSettings, load_settings, locate
 from orchestrator.sweep_folder import require_new
 from orchestrator.tracking_check import check_tracking
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             from orchestrator.dry_run import show
 
-            show(settings, Console())
+            show(settings, Console(), plan.imports)
             return 0
         return run_sweep(plan, options.address, Console())
     except UserError as error:
@@ -81,12 +81,32 @@ def _plan(options: argparse.Namespace, settings: SweepSettings) -> Plan:
         name = options.name or time.strftime(f"{settings.name}-%Y%m%d-%H%M%S")
         paths = SweepPaths.of(settings.storage, name)
         require_new(paths)
-        return Plan(settings, name, paths)
+        return Plan(settings, name, paths, imports=_imports(options, settings))
     paths = find_sweep(options.resume, settings.storage)
     history = read_history(paths)
     if history:
         require_same(history, settings)
+        require_imports(history, paths)
     return Plan(settings, paths.root.name, paths, history)
+
+
+def _imports(options: argparse.Namespace, settings: SweepSettings) -> Sequence[TrialImported]:
+    """What the new sweep takes from earlier ones, told on the terminal.
+
+    Raises:
+        UserError: an earlier sweep cannot be read, or nothing of it fits.
+    """
+    if not options.imports:
+        return ()
+    process_environment.prepare(options.address)
+    from orchestrator.earlier_sweeps import read_earlier
+    from orchestrator.imports import import_sweeps
+
+    sweeps = [read_earlier(name, settings) for name in options.imports]
+    events, texts = import_sweeps(sweeps, settings, time.time())
+    for text in texts:
+        Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    return events
 
 
 def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
@@ -146,9 +166,10 @@ def _run(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> None:
     driver.interrupt_open_trials(stopper.reason or "the search ended")
     if stopper.status == "completed":
         _evaluate(driver, stopper)
+    has_points = any(trial.points for trial in driver.record.trials.values())
     if stopper.status != "completed":
         driver.end(stopper.status, stopper.reason)
-    elif not driver.record.front or not driver.record.count("completed", "stopped", "interrupted"):
+    elif not has_points or not driver.record.count("completed", "stopped", "interrupted"):
         driver.end("failed", failure_reason(driver.record, stopper.reason))
     else:
         reason = stopper.reason or f"all {driver.settings.num_trials} trials ended"

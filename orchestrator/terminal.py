@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.events import Event, PointEvaluated, SweepEnded, TrialEnded
-from orchestrator.record import Point, SweepRecord
+from orchestrator.record import Point, SweepRecord, Trial
 
 _MAX_ROWS = 12
 
@@ -147,15 +147,21 @@ def front_as_table(record: SweepRecord, points: list[Point]) -> Table:
     table.add_column("epoch", justify="right", no_wrap=True)
     table.add_column("configuration", min_width=24)
     for point in points:
-        parameters = record.trials[point.trial].parameters
+        trial = record.trial(point.trial)
         test_metrics = record.evaluations.get((point.trial, point.epoch), {})
         table.add_row(
             *(_with_test(point, test_metrics, name) for name in record.objectives),
             point.trial,
             str(point.epoch),
-            Text(", ".join(f"{_short(name)} {_format(value)}" for name, value in parameters.items())),
+            Text(_configuration(trial)),
         )
     return table
+
+
+def _configuration(trial: Trial) -> str:
+    """What was drawn for a trial, and where an imported one is from."""
+    drawn = ", ".join(f"{_short(name)} {_format(value)}" for name, value in trial.parameters.items())
+    return f"from {trial.source}: {drawn}" if trial.source else drawn
 
 
 def _with_test(point: Point, test_metrics: Mapping[str, float], name: str) -> str:

@@ -16,6 +16,11 @@ def known_trials(record: SweepRecord) -> list[Known]:
     ]
 
 
+def imported_trials(record: SweepRecord) -> list[Known]:
+    """What the study is told of the trials of earlier sweeps."""
+    return [Known(t.parameters, t.sampler_state, told(t, record)) for t in record.imported.values()]
+
+
 def told(trial: Trial, record: SweepRecord) -> list[float] | None:
     """The objective values of the point that stands for an ended trial; None where it has none."""
     point = record.representative(trial)

@@ -266,7 +266,7 @@ class Tracker:
 def _front_marks(record: SweepRecord) -> dict[str, str]:
     """Each trial on the front with its epochs there, such as "10, 25"."""
     epochs: dict[str, list[int]] = {}
-    for point in record.front:
+    for point in record.own_front():
         epochs.setdefault(point.trial, []).append(point.epoch)
     return {trial: _write_epochs(values) for trial, values in epochs.items()}
 

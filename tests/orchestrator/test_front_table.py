@@ -71,6 +71,7 @@ def test_the_table_of_no_points_has_its_columns() -> None:
     assert list(table.points.columns) == [
         "trial",
         "epoch",
+        "source",
         "on_front",
         "status",
         "knn_accuracy",

@@ -1,0 +1,163 @@
+"""Reads an earlier sweep, for `--import`: from its ledger, or from MLflow where that is all there is.
+
+A ledger is neither locked nor mended, and in MLflow nothing is made: the sweep may be running.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import UserError
+from orchestrator.events import Event, TrialEnded, TrialImported, TrialProposed, TrialReported
+from orchestrator.imports import EarlierSweep, EarlierTrial
+from orchestrator.ledger import read_ledger
+from orchestrator.paths import SweepPaths
+from orchestrator.settings import SweepSettings
+from orchestrator.trial_settings import by_dotted_name, from_text
+from trainables.reports import METRICS, EpochReport
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+MLFLOW = "mlflow:"
+"""Before a name: only MLflow is asked for it."""
+_PARENT = "mlflow.parentRunId"
+_PAGE_SIZE = 1000
+
+
+def read_earlier(name: str, settings: SweepSettings) -> EarlierSweep:
+    """The sweep of this name in the storage, in a folder of this path, or in the tracking store.
+
+    Args:
+        name: as it was given.
+        settings: of the new sweep, whose storage and tracking store are looked at.
+
+    Raises:
+        UserError: it is in none of them, or it cannot be read.
+    """
+    folders = [SweepPaths.of(settings.storage, name), SweepPaths(Path(name).expanduser().absolute())]
+    if not name.startswith(MLFLOW):
+        for paths in folders:
+            if paths.ledger.is_file():
+                return from_events(name, paths.root.name, read_ledger(paths.ledger))
+    uri = settings.tracking.uri
+    if "/" not in name and (found := _read_mlflow(name, uri)):
+        return found
+    places = [uri] if name.startswith(MLFLOW) else [*(str(paths.root) for paths in folders), uri]
+    if "/" in name:
+        places = [str(folders[1].root)]
+    raise UserError(
+        f"--import {name}: there is no such sweep in {' or '.join(places)}; "
+        "name one, the path of its folder, or mlflow:NAME"
+    )
+
+
+def from_events(name: str, sweep: str, events: Iterable[Event]) -> EarlierSweep:
+    """The sweep that a ledger tells of; what it had imported itself comes with it.
+
+    Args:
+        name: as it was given.
+        sweep: its name.
+        events: of its ledger.
+    """
+    configs: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    reports: dict[str, list[EpochReport]] = {}
+    failed: set[str] = set()
+    for event in events:
+        match event:
+            case TrialImported():
+                configs[event.trial] = (event.source, event.config)
+                reports[event.trial] = [EpochReport.from_dict(report) for report in event.reports]
+            case TrialProposed():
+                configs[event.trial] = (f"{sweep}/{event.trial}", event.config)
+            case TrialReported():
+                report = EpochReport.from_dict(event.report)
+                kept = EpochReport(report.epoch, report.metrics)
+                reports.setdefault(event.trial, []).append(kept)
+            case TrialEnded() if event.status == "failed":
+                failed.add(event.trial)
+            case _:
+                pass
+    return EarlierSweep(
+        name,
+        [
+            EarlierTrial(source, trial in failed, by_dotted_name(config), reports.get(trial, []))
+            for trial, (source, config) in configs.items()
+        ],
+    )
+
+
+def _read_mlflow(name: str, uri: str) -> EarlierSweep | None:
+    """The newest sweep of this name in a tracking store; None where there is none."""
+    database = Path(uri.removeprefix("sqlite:///"))
+    # MLflow would make the database where there is none.
+    if uri.startswith("sqlite:") and not (database.exists() and database.stat().st_size):
+        return None
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    sweep = name.removeprefix(MLFLOW)
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        parents = _runs(
+            client, f"tags.sweep = '{sweep}' and tags.`mlflow.source.name` = 'orchestrator.sweep'"
+        )
+        parents = [run for run in parents if _PARENT not in run.data.tags]
+        if not parents:
+            return None
+        parent = max(parents, key=lambda run: run.info.start_time)
+        children = _runs(client, f"tags.`{_PARENT}` = '{parent.info.run_id}'")
+        trials = [_trial(client, run, sweep) for run in children if run.data.params]
+    except (MlflowException, OSError) as error:
+        raise UserError(f"--import {name}: {uri}: {' '.join(str(error).split())}") from error
+    return EarlierSweep(name, sorted(trials, key=lambda trial: (len(trial.source), trial.source)))
+
+
+def _runs(client: MlflowClient, condition: str) -> list[Run]:
+    """All runs, of any experiment, that meet a condition."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs(experiments, condition, max_results=_PAGE_SIZE, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def _trial(client: MlflowClient, run: Run, sweep: str) -> EarlierTrial:
+    name = run.data.tags.get("trial", str(run.info.run_name))
+    return EarlierTrial(
+        f"{sweep}/{name}",
+        run.data.tags.get("status") == "failed",
+        from_text(run.data.params),
+        _reports(client, run),
+    )
+
+
+def _reports(client: MlflowClient, run: Run) -> list[EpochReport]:
+    """The epochs that were validated; the last value of each metric, since an answer that was lost
+    makes the tracker write once more.
+    """
+    if "validation_time_s" not in run.data.metrics:
+        return []
+    values: dict[str, dict[int, float]] = {}
+    for name in METRICS.keys() & run.data.metrics.keys():
+        history = client.get_metric_history(run.info.run_id, name)
+        written = sorted(history, key=lambda metric: metric.timestamp)
+        values[name] = {metric.step: _finite_or_not(metric.value) for metric in written}
+    return [
+        EpochReport(epoch, {n: values[n][epoch] for n in METRICS if epoch in values.get(n, {})})
+        for epoch in sorted(values["validation_time_s"])
+    ]
+
+
+def _finite_or_not(value: float) -> float:
+    """MLflow's databases have no infinity and keep the largest number for it."""
+    return value if abs(value) < sys.float_info.max else math.copysign(math.inf, value)

@@ -1,0 +1,56 @@
+"""A trial's configuration as dotted names and values, the form in which MLflow has it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any, get_args
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from orchestrator.search_space import Value
+from trainables.config import TrialConfig
+
+_OF_A_HEAD = frozenset({"head.depth", "head.width_ratio"})
+
+
+def by_dotted_name(config: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
+    """Every setting of a configuration that is groups in groups."""
+    settings: dict[str, Value] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            settings |= by_dotted_name(value, f"{prefix}{name}.")
+        else:
+            settings[prefix + name] = value
+    return settings
+
+
+def without_effect(head_kind: Value) -> frozenset[str]:
+    """The settings that change nothing in a trial with this kind of head."""
+    return _OF_A_HEAD if head_kind == "none" else frozenset()
+
+
+def from_text(texts: Mapping[str, str]) -> dict[str, Value]:
+    """Inverts `str` of each value; what is no setting or no value of it stays as it is."""
+    types = _types(TrialConfig)
+    return {name: _parsed(types[name], text) if name in types else text for name, text in texts.items()}
+
+
+def _types(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """The type of every setting by dotted name."""
+    types: dict[str, Any] = {}
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            types |= _types(info.annotation, f"{prefix}{name}.")
+        else:
+            types[prefix + name] = info.annotation
+    return types
+
+
+def _parsed(kind: Any, text: str) -> Value:
+    if text == str(None) and NoneType in get_args(kind):
+        return None
+    try:
+        return TypeAdapter(kind).validate_strings(text)
+    except ValidationError:
+        return text
