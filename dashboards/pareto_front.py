@@ -212,19 +212,19 @@ def _table(drawn: FrontInfo) -> str:
         "run_id": "run id",
         "source": "from",
     }
-    # The sources of imported points; most sweeps have none.
-    front = (
-        drawn.front
-        if any(drawn.front.get("source", []))
-        else drawn.front.drop(columns="source", errors="ignore")
-    )
-    present = {column: name for column, name in columns.items() if column in front}
+    rows = drawn.front.to_dict("records")
+    has_sources = any(row.get("source") for row in rows)
+    present = {
+        column: name
+        for column, name in columns.items()
+        if column in drawn.front and (has_sources or column != "source")
+    }
     head = "".join(f"<th>{html.escape(name)}</th>" for name in present.values())
-    rows = "".join(
+    body = "".join(
         "<tr>" + "".join(f"<td>{_cell(row[column])}</td>" for column in present) + "</tr>"
-        for row in drawn.front.to_dict("records")
+        for row in rows
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cell(value: object) -> str:

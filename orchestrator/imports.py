@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -150,7 +149,7 @@ def _drawn(
         if name in there and space[name].contains(there[name]):
             values[name] = _as_drawn(space[name], there[name])
         else:
-            misfits.append(Misfit(_range(space[name]), name, _text_in(there, name)))
+            misfits.append(Misfit(_range(space[name]), name, _text_in(there, name, digits=4)))
     return values, misfits
 
 
@@ -208,10 +207,12 @@ def _report(sweep: EarlierSweep, refused: Sequence[tuple[Misfit, ...]]) -> str:
         UserError: none fits.
     """
     num_trials = len(sweep.trials)
-    counts = Counter(tuple((m.law, m.setting) for m in misfits) for misfits in refused)
+    groups: dict[tuple[tuple[str, str], ...], list[tuple[Misfit, ...]]] = {}
+    for misfits in refused:
+        groups.setdefault(tuple((m.law, m.setting) for m in misfits), []).append(misfits)
     lines = [
-        f"  {count}: {', '.join(_sentence(*key, refused) for key in keys)}"
-        for keys, count in counts.most_common()
+        f"  {len(group)}: {', '.join(map(_sentence, zip(*group, strict=True)))}"
+        for group in sorted(groups.values(), key=len, reverse=True)
     ]
     if len(refused) == num_trials:
         title = f"--import {sweep.name}: none of its {num_trials} trials fits"
@@ -221,12 +222,12 @@ def _report(sweep: EarlierSweep, refused: Sequence[tuple[Misfit, ...]]) -> str:
     return "\n".join([title, *lines])
 
 
-def _sentence(law: str, setting: str, refused: Sequence[tuple[Misfit, ...]]) -> str:
-    """One reason, with some of the values that trials have for it."""
+def _sentence(misfits: Sequence[Misfit]) -> str:
+    """What trials have in their way, with some of the values that they have for it."""
+    law, setting, _ = misfits[0]
     if not setting:
         return law
-    found = (m.there for misfits in refused for m in misfits if (m.law, m.setting) == (law, setting))
-    values = list(dict.fromkeys(found))
+    values = list(dict.fromkeys(misfit.there for misfit in misfits))
     some = values[:_MAX_SHOWN] + (["others"] if len(values) > _MAX_SHOWN else [])
     listed = " or ".join([*([", ".join(some[:-1])] if some[:-1] else []), some[-1]])
     return f"{setting} is {listed} there and {law} here"
@@ -238,10 +239,12 @@ def _range(parameter: Parameter) -> str:
     return f"{parameter.low:g} to {parameter.high:g}"
 
 
-def _text_in(settings: Mapping[str, Value], name: str) -> str:
-    return _text(settings[name]) if name in settings else "unknown"
+def _text_in(settings: Mapping[str, Value], name: str, digits: int | None = None) -> str:
+    return _text(settings[name], digits) if name in settings else "unknown"
 
 
-def _text(value: Value) -> str:
-    """A value as YAML has it."""
+def _text(value: Value, digits: int | None = None) -> str:
+    """A value as YAML has it, floats rounded where `digits` are given."""
+    if isinstance(value, float) and digits:
+        return f"{value:.{digits}g}"
     return value if isinstance(value, str) else json.dumps(value)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from orchestrator.events import Event, TrialProposed
+from orchestrator.events import Event, TrialImported, TrialProposed
 from orchestrator.proposals import DIRECTIONS, distribution
 from orchestrator.record import SweepRecord, Trial
 from orchestrator.settings import SweepSettings
@@ -26,7 +26,7 @@ class StudyDescription(NamedTuple):
         directions: one an objective.
         metric_names: of the objectives.
         user_attrs: how the sweep stands.
-        trials: one a trial, in the order of their numbers.
+        trials: one a trial, in the order of their numbers; then those imported from earlier sweeps.
     """
 
     name: str
@@ -45,7 +45,8 @@ def describe(name: str, settings: SweepSettings, history: Sequence[Event]) -> St
         history: its events.
     """
     record = SweepRecord.of(settings, history)
-    proposed = {event.trial: event.time for event in history if isinstance(event, TrialProposed)}
+    known_since = {e.trial: e.time for e in history if isinstance(e, (TrialProposed, TrialImported))}
+    trials = [*record.trials.values(), *record.imported.values()]
     user_attrs = {
         "status": record.status,
         "reason": record.reason,
@@ -57,19 +58,24 @@ def describe(name: str, settings: SweepSettings, history: Sequence[Event]) -> St
         [DIRECTIONS[direction] for direction in settings.objectives.values()],
         list(settings.objectives),
         user_attrs,
-        [_frozen(trial, record, settings, proposed[trial.name]) for trial in record.trials.values()],
+        [
+            _frozen(number, trial, record, settings, known_since[trial.name])
+            for number, trial in enumerate(trials)
+        ],
     )
 
 
-def _frozen(trial: Trial, record: SweepRecord, settings: SweepSettings, proposed: float) -> FrozenTrial:
+def _frozen(
+    number: int, trial: Trial, record: SweepRecord, settings: SweepSettings, known_since: float
+) -> FrozenTrial:
     values = told(trial, record)
     state = _state(trial, values)
-    started, ended = trial.started or proposed, trial.ended
+    started, ended = trial.started or known_since, trial.ended
     # Optuna takes values by epoch from a study of one objective only.
     has_steps = len(record.objectives) == 1
     frozen = FrozenTrial(
-        number=trial.number,
-        trial_id=trial.number,
+        number=number,
+        trial_id=number,
         state=state,
         value=None,
         values=values if state.is_finished() else None,
@@ -91,7 +97,8 @@ def _state(trial: Trial, values: list[float] | None) -> TrialState:
         return TrialState.RUNNING
     if values is None:
         return TrialState.FAIL
-    return TrialState.COMPLETE if trial.status == "completed" else TrialState.PRUNED
+    was_cut_short = trial.status in ("stopped", "interrupted")
+    return TrialState.PRUNED if was_cut_short else TrialState.COMPLETE
 
 
 def _user_attrs(trial: Trial, record: SweepRecord) -> dict[str, Any]:
@@ -104,6 +111,7 @@ def _user_attrs(trial: Trial, record: SweepRecord) -> dict[str, Any]:
     }
     attrs = {
         "trial": trial.name,
+        "source": trial.source,
         "status": trial.status,
         "reason": trial.reason,
         "seed": trial.config["seed"],

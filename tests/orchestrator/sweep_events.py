@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from orchestrator.events import (
     Event,
     TrialEnded,
+    TrialImported,
     TrialProposed,
     TrialReported,
     TrialStarted,
@@ -51,6 +52,16 @@ epochs_of_a_sweep = st.lists(
 
 def proposed(trial: str, number: int = 0, **parameters: Any) -> TrialProposed:
     return TrialProposed(trial, number, parameters, TrialConfig().model_dump(), time=0.0)
+
+
+def imported(trial: str, *epochs: tuple[float, float], **parameters: Any) -> TrialImported:
+    """A trial of the sweep "earlier"; an epoch's place, from 1, is its number."""
+    found = [
+        {"epoch": epoch, "metrics": {"knn_accuracy": accuracy, "d_eff": d_eff}, "training": {}}
+        for epoch, (accuracy, d_eff) in enumerate(epochs, 1)
+    ]
+    config = TrialConfig().model_dump()
+    return TrialImported(trial, f"earlier/{trial}", parameters, config, found, time=0.0)
 
 
 def started(trial: str, time: float = 0.0) -> TrialStarted:

@@ -12,6 +12,7 @@ from orchestrator.events import (
     SweepResumed,
     SweepStarted,
     TrialEnded,
+    TrialImported,
     TrialProposed,
     TrialReported,
     TrialStarted,
@@ -20,7 +21,15 @@ from orchestrator.events import (
 )
 
 EXAMPLES_OF_EACH = [
-    SweepStarted("s", {"name": "s", "search": {"trials": 3}}, {"python": "3.11"}, 1.5, "id"),
+    SweepStarted("s", {"name": "s", "search": {"trials": 3}}, {"python": "3.11"}, 1.5, "id", 1),
+    TrialImported(
+        "import-0000",
+        "earlier/trial-0003",
+        {"head.kind": "mlp"},
+        {"epochs": 3},
+        [{"epoch": 5, "metrics": {"d_eff": 3.0}, "training": {}}],
+        1.625,
+    ),
     SweepResumed({"name": "s", "search": {"trials": 4}}, {"python": "3.12"}, 1.75),
     RunOpened("trial-0000", "0af3", 2.0),
     TrialProposed("trial-0000", 0, {"head.kind": "mlp"}, {"epochs": 3}, 2.5, {"generation": 1}),

@@ -8,6 +8,7 @@ from sweep_events import (
     TRIALS,
     ended,
     epochs_of_a_sweep,
+    imported,
     proposed,
     record_of,
     reported,
@@ -98,3 +99,13 @@ def test_test_metrics_stand_beside_the_points_that_were_evaluated() -> None:
     tested = dict(zip(points["trial"], points["test_knn_accuracy"], strict=True))
     assert tested[TRIALS[1]] == 0.25
     assert math.isnan(tested[TRIALS[0]])
+
+
+def test_imported_points_say_where_they_are_from() -> None:
+    record = record_of(imported("import-0000", (0.9, 3.0)), reported(TRIALS[0], 1, 0.95, 9.0))
+    points = front_table("s", record).points
+    told = points[["trial", "source", "on_front", "status"]].to_numpy().tolist()
+    assert told == [
+        [TRIALS[0], "", True, "pending"],
+        ["import-0000", "earlier/import-0000", True, "imported"],
+    ]

@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sweep_events import ended, proposed, reported, settings_of, started
+from sweep_events import ended, imported, proposed, reported, settings_of, started
 
 from orchestrator.events import Event, RunOpened, SweepEnded, SweepStarted
 from orchestrator.optuna_study import describe
@@ -124,3 +124,12 @@ def test_a_trial_that_the_end_of_the_sweep_cut_short_is_pruned() -> None:
     history = [*HISTORY, *cut, SweepEnded("interrupted", "interrupted by SIGINT", 11.0)]
     assert [trial.state for trial in trials_of(history)][3:] == [TrialState.PRUNED, TrialState.FAIL]
     assert describe("s", SETTINGS, history).user_attrs["reason"] == "interrupted by SIGINT"
+
+
+def test_imported_trials_come_after_the_sweeps_own() -> None:
+    history = [HISTORY[0], imported("import-0000", (0.97, 3.0), **NONE), *HISTORY[1:]]
+    trials = trials_of(history)
+    assert [trial.user_attrs["trial"][-4:] for trial in trials[:-1]] == [f"{n:04d}" for n in range(5)]
+    assert (trials[-1].number, trials[-1].state) == (5, TrialState.COMPLETE)
+    assert (trials[-1].values, trials[-1].params) == ([0.97, 3.0], NONE)
+    assert trials[-1].user_attrs["source"] == "earlier/import-0000"

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from sweep_events import settings_of
+from sweep_events import CONDITIONAL_SPACE, settings_of
 
 from orchestrator.proposals import (
     DIRECTIONS,
@@ -185,6 +185,55 @@ def test_later_generations_are_rebuilt_too(sampler: str) -> None:
         again[-1] = again[-1]._replace(told="running")
         ask_and_tell(Proposals(settings, again), again, 180)
         assert again == whole
+
+
+def earlier(num_trials: int, space: Mapping[str, Any]) -> list[Known]:
+    """What an earlier sweep over the same space came to."""
+    settings = settings_of(search={"sampler": "random", "seed": 99}, search_space=space)
+    proposals = Proposals(settings)
+    asked = [proposals.ask().values for _ in range(num_trials)]
+    return [Known(values, {}, told(0, values)) for values in asked]
+
+
+SPACES = {**dict.fromkeys(DRAWN, CONDITIONAL_SPACE), "gp": FLAT}
+"""A space for each sampler that draws."""
+
+
+@pytest.mark.parametrize("sampler", SPACES)
+def test_a_study_with_imports_is_rebuilt_too(sampler: str) -> None:
+    imported = earlier(60 if sampler.startswith("nsga") else 12, SPACES[sampler])
+    settings = settings_of(
+        search={"sampler": sampler, "seed": 3},
+        search_space=SPACES[sampler],
+        first_trials=[{"head.kind": "none"}],
+    )
+    whole: list[Known] = []
+    ask_and_tell(Proposals(settings, imported=imported), whole, 16)
+    assert whole[0].values["head.kind"] == "none"
+    for cut in (1, 9):
+        again: list[Known] = []
+        ask_and_tell(Proposals(settings, imported=imported), again, cut)
+        ask_and_tell(Proposals(settings, again, imported), again, 16)
+        assert again == whole
+
+
+@pytest.mark.parametrize("sampler", SPACES)
+def test_imports_change_what_a_sampler_that_learns_proposes(sampler: str) -> None:
+    settings = settings_of(search={"sampler": sampler, "seed": 3}, search_space=SPACES[sampler])
+    runs: list[list[Known]] = [[], []]
+    for known, imported in zip(runs, ([], earlier(60, SPACES[sampler])), strict=True):
+        ask_and_tell(Proposals(settings, imported=imported), known, 5)
+    proposed = [[known.values for known in run] for run in runs]
+    assert (proposed[0] != proposed[1]) == (sampler not in ("random", "qmc"))
+
+
+def test_own_trials_are_numbered_from_0_beside_imports() -> None:
+    proposals = Proposals(settings_of(), imported=earlier(3, CONDITIONAL_SPACE))
+    assert [proposals.ask().number for _ in range(3)] == [0, 1, 2]
+    proposals.tell(1, [0.9, 3.0])
+    proposals.tell_failed(0)
+    assert proposals.states() == {0: "FAIL", 1: "COMPLETE", 2: "RUNNING"}
+    assert [trial.values for trial in proposals.study.trials[3:]] == [None, [0.9, 3.0], None]
 
 
 def test_a_gaussian_process_is_rebuilt_too() -> None:

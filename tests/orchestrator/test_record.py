@@ -11,6 +11,7 @@ from sweep_events import (
     TRIALS,
     ended,
     epochs_of_a_sweep,
+    imported,
     proposed,
     record_of,
     reported,
@@ -169,3 +170,28 @@ def test_evaluations_are_kept_and_failures_counted() -> None:
     )
     assert record.evaluations == {(TRIALS[0], 1): {"test_d_eff": 3.0}, (TRIALS[1], 2): {}}
     assert record.num_failed_evaluations == 1
+
+
+@EXAMPLES
+@given(epochs_of_a_sweep, epochs_of_a_sweep)
+def test_the_front_is_that_of_imported_and_own_points_together(earlier: Epochs, own: Epochs) -> None:
+    record = record_of(imported("import-0000", *((a, d) for _, a, d in earlier)), *reports(own))
+    every = [(-accuracy, d_eff) for _, accuracy, d_eff in [*earlier, *own]]
+    kept = [point for point, keep in zip(every, nondominated(every), strict=True) if keep]
+    assert sorted(point.values for point in record.front) == sorted(kept)
+    assert record.hypervolume() == pytest.approx(hypervolume(every, (0.0, 128.0)))
+    assert record.own_front() == [p for p in record.front if p.trial in TRIALS]
+
+
+def test_an_imported_trial_is_none_of_the_sweeps_own() -> None:
+    event = imported("import-0000", (0.5, 9.0), (0.75, 6.0), (math.nan, 5.0), temperature=0.1)
+    record = record_of(event, ended(TRIALS[0], "failed"))
+    assert list(record.trials) == list(TRIALS)
+    assert (record.num_ended, record.num_epochs) == (1, 0)
+    trial = record.trial("import-0000")
+    assert (trial.source, trial.status, trial.is_unfinished) == (event.source, "imported", False)
+    assert trial.parameters == {"temperature": 0.1}
+    assert [point.epoch for point in trial.points] == [1, 2]
+    assert [point.epoch for point in trial.front] == [2]
+    assert record.hypervolumes == [record.hypervolume()]
+    assert [t.name for t in record.all_trials()] == ["import-0000", *TRIALS]

@@ -4,14 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweep_events import ended, proposed, reported, settings_of, started
+from sweep_events import ended, imported, proposed, reported, settings_of, started
 
 from orchestrator.errors import UserError
 from orchestrator.events import Event, SweepEnded, SweepResumed, SweepStarted, TrialEnded
 from orchestrator.ledger import Ledger
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
-from orchestrator.resume import differences, find_sweep, read_history, require_same
+from orchestrator.resume import (
+    differences,
+    find_sweep,
+    read_history,
+    require_imports,
+    require_same,
+)
 from orchestrator.settings import SweepSettings
 
 
@@ -127,3 +133,11 @@ def test_the_time_between_two_drivers_is_not_the_sweeps() -> None:
     record.apply(SweepResumed({}, {}, 500.0))
     record.apply(started("trial-0001", time=507.0))
     assert record.active_s == 17.0
+
+
+def test_a_sweep_that_was_killed_while_it_imported_is_not_resumed(paths: SweepPaths) -> None:
+    begun = SweepStarted("s", {}, {}, 0.0, "id", num_imported=2)
+    events = [begun, imported("import-0000", (0.5, 5.0)), imported("import-0001", (0.5, 5.0))]
+    require_imports(events, paths)
+    with pytest.raises(UserError, match=r"with 1 of 2 trials written and none trained; remove .*/s and"):
+        require_imports(events[:2], paths)

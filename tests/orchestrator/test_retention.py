@@ -10,6 +10,7 @@ from sweep_events import (
     TRIALS,
     ended,
     epochs_of_a_sweep,
+    imported,
     proposed,
     record_of,
     reported,
@@ -282,3 +283,16 @@ def test_traces_of_an_interrupted_trial_stay(tmp_path: Path) -> None:
     Retention(paths, RetentionRule()).finish(record)
     assert paths.stored_traces(TRIALS[0])
     assert not paths.traces(TRIALS[1]).exists()
+
+
+@pytest.mark.parametrize("embeddings", ["front", "all"])
+def test_imported_points_have_no_snapshots_here(embeddings: EmbeddingsOf) -> None:
+    record = record_of(
+        imported("import-0000", (0.9, 3.0)),
+        reported(TRIALS[0], 1, 0.95, 9.0),
+        reported(TRIALS[1], 1, 0.8, 8.0),  # which the imported point dominates
+    )
+    wanted = wanted_snapshots(record, RetentionRule(embeddings, "front"))
+    assert wanted == {(TRIALS[0], 1)} | ({(TRIALS[1], 1)} if embeddings == "all" else set())
+    assert evaluated_points(record, "front") == {(TRIALS[0], 1)}
+    assert evaluated_points(record, "best") == {(TRIALS[0], 1), (TRIALS[1], 1)}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
-from sweep_events import TRIALS, ended, proposed, record_of, reported, started
+from sweep_events import TRIALS, ended, imported, proposed, record_of, reported, started
 
 from orchestrator.events import Event, PointEvaluated, SweepEnded, SweepResumed, SweepStarted, TrialEnded
 from orchestrator.record import SweepRecord
@@ -127,6 +127,14 @@ def test_a_configuration_is_printed_literally() -> None:
     target = console()
     target.print(front_as_table(record, record.front))
     assert "kind [red]mlp[/red] :smile:" in text_of(target)
+
+
+def test_an_imported_point_says_where_it_is_from() -> None:
+    record = record_of(imported("import-0000", (0.9, 3.0), temperature=0.25))
+    target = console()
+    target.print(front_as_table(record, record.front))
+    assert "import-0000" in text_of(target)
+    assert "from earlier/import-0000: temperature 0.25" in text_of(target)
 
 
 def test_the_front_fits_on_a_narrow_terminal(record: SweepRecord) -> None:
