@@ -96,11 +96,16 @@ def _hover(row: dict[Any, Any], objectives: list[str]) -> str:
         for name, value in row.items()
         if str(name).startswith("param.") and not _is_missing(value)
     ]
-    if row.get("source"):
+    if _has_source(row):
         lines.append(f"from {html.escape(str(row['source']))}")
     if not _is_missing(row.get("run_id")):
         lines.append(f"run {html.escape(str(row['run_id']))}")
     return "<br>".join(lines)
+
+
+def _has_source(row: dict[Any, Any]) -> bool:
+    """Whether the point is an imported one."""
+    return not _is_missing(row.get("source")) and row["source"] != ""
 
 
 def _is_missing(value: object) -> bool:
@@ -213,7 +218,7 @@ def _table(drawn: FrontInfo) -> str:
         "source": "from",
     }
     rows = drawn.front.to_dict("records")
-    has_sources = any(row.get("source") for row in rows)
+    has_sources = any(map(_has_source, rows))
     present = {
         column: name
         for column, name in columns.items()

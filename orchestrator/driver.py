@@ -9,6 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -115,8 +116,8 @@ class Driver:
         if not history:
             now, num_imported = time.time(), len(imports)
             self.emit(SweepStarted(self.name, settings, environment, now, sweep_id, num_imported))
-            for event in imports:
-                self.emit(event)
+            for event in imports:  # which were read before Ray was started
+                self.emit(replace(event, time=now))
             return
         write_whole(self.paths.settings, to_yaml(self.settings))
         self.emit(SweepResumed(settings, environment, time.time()))

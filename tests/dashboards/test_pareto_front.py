@@ -223,3 +223,14 @@ def test_importing_the_page_loads_neither_ray_nor_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_an_imported_point_says_where_it_is_from() -> None:
+    own = row("trial-0000", 0.9, 3.0, True, source="")
+    other = row("import-0000", 0.8, 2.0, True, source="<earlier>/trial-0007")
+    drawn = info(table(own, other))
+    hovers = dict(zip(drawn.points["trial"], drawn.points["hover"], strict=True))
+    assert hovers["import-0000"].split("<br>")[-1] == "from &lt;earlier&gt;/trial-0007"
+    assert "from" not in hovers["trial-0000"]
+    assert "<earlier>/trial-0007" in Page(to_html(drawn)).cells
+    assert "<th>from</th>" not in to_html(info(table(own)))

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sweep_runs import EVALUATED, SweepRun, run_sweep
 
-from orchestrator.events import TrialImported
+from orchestrator.events import RunOpened, TrialImported
 from orchestrator.export import main as export
 from orchestrator.pareto import nondominated
 
@@ -43,6 +43,12 @@ def test_trials_that_did_not_fail_are_imported(tiny_sweep: SweepRun, imported: S
         assert event.parameters == trial.parameters
         found = [(report["epoch"], report["metrics"]) for report in event.reports]
         assert found == [(point.epoch, point.metrics) for point in trial.points]
+
+
+def test_the_ledgers_clock_does_not_go_back(imported: SweepRun) -> None:
+    times = [event.time for event in imported.events if not isinstance(event, RunOpened)]
+    assert times == sorted(times)
+    assert imported.record.active_s > 0
 
 
 def test_the_front_is_that_of_both_sweeps(tiny_sweep: SweepRun, imported: SweepRun) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from sweep_events import DIGITS, settings_of
+from sweep_events import DIGITS, imported, settings_of
 
 from orchestrator import dry_run
 from orchestrator.dry_run import Work, estimate, seconds_per_step, show
@@ -50,6 +50,17 @@ def test_a_dry_run_prints_the_first_proposals(num_trials: int, monkeypatch: pyte
     for row in rows:
         number, values, _ = proposals.ask()
         assert row.split()[:2] == [str(number), str(values["head.kind"])]
+
+
+def test_a_dry_run_numbers_its_proposals_from_0_beside_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_run, "seconds_per_step", lambda config: 0.01)
+    console = Console(file=io.StringIO(), width=200)
+    parameters = {"head.kind": "none", "temperature": 0.1}
+    events = [imported(f"import-{n:04d}", (0.9, 5.0), **parameters) for n in range(3)]
+    show(settings_of(search={"trials": 2}), console, events)
+    assert isinstance(console.file, io.StringIO)
+    rows = console.file.getvalue().partition("of 2 trials\n")[2].splitlines()[1:3]
+    assert [row.split()[0] for row in rows] == ["0", "1"]
 
 
 def test_a_dry_run_prints_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
