@@ -46,6 +46,8 @@ class FrontInfo(NamedTuple):
         y: the axis of the first objective (accuracy).
         points: every point with a column `kind` and a column `hover` (HTML).
         front: the front's points, in order along x.
+        picked: the point of the front that the sweep's settings name; at most one.
+        note: what was wanted of the points and which one is picked, one sentence; empty where nothing.
         title: the sweep's name.
         has_line: whether the front is a line: with more than two objectives its picture is not.
     """
@@ -54,6 +56,8 @@ class FrontInfo(NamedTuple):
     y: Axis
     points: pd.DataFrame
     front: pd.DataFrame
+    picked: pd.DataFrame
+    note: str
     title: str
     has_line: bool
 
@@ -79,7 +83,25 @@ def info(table: FrontTable) -> FrontInfo:
         hover=[_hover(row, names) for row in table.points.to_dict("records")],
     )
     front = points.loc[points["on_front"]].sort_values(by=[x.metric, y.metric], ignore_index=True)
-    return FrontInfo(x, y, points, front, table.title, has_line=len(names) <= 2)
+    picked = front.loc[front["is_picked"]]
+    note = _note(table, picked)
+    return FrontInfo(x, y, points, front, picked, note, table.title, has_line=len(names) <= 2)
+
+
+def _note(table: FrontTable, picked: pd.DataFrame) -> str:
+    sentences = []
+    if table.constraints:
+        num_feasible = sum(table.points["is_feasible"].tolist())
+        sentences.append(
+            f"{num_feasible} of {len(table.points)} points hold {' and '.join(table.constraints)}."
+        )
+        if len(table.points) and not num_feasible:
+            sentences.append("Shown as the front is the one that is nearest to it.")
+    sentences += [
+        f"Picked by {table.pick}: {point['trial']}, epoch {point['epoch']}."
+        for point in picked.to_dict("records")
+    ]
+    return " ".join(sentences)
 
 
 def _axis(metric: str, table: FrontTable) -> Axis:
@@ -91,6 +113,8 @@ def _hover(row: dict[Any, Any], objectives: list[str]) -> str:
     """The point's name, values and configuration, escaped."""
     lines = [f"<b>{html.escape(str(row['trial']))}</b>, epoch {row['epoch']}"]
     lines += [f"{name} = {_number(row[name])}" for name in objectives]
+    if not row["is_feasible"]:
+        lines.append("breaks the constraints")
     lines += [
         f"{html.escape(str(name).removeprefix('param.'))} = {html.escape(_number(value))}"
         for name, value in row.items()
@@ -138,7 +162,8 @@ def plot(drawn: FrontInfo) -> go.Figure:
         showlegend=False,
         line={**outline, "shape": _step(drawn)},
         marker={
-            "size": 11,
+            "size": [15 if is_picked else 11 for is_picked in drawn.front["is_picked"]],
+            "symbol": ["star" if is_picked else "circle" for is_picked in drawn.front["is_picked"]],
             "color": [_colour(str(kind)) for kind in drawn.front["kind"]],
             "line": outline,
         },
@@ -202,6 +227,7 @@ def to_html(drawn: FrontInfo) -> str:
         num_points=len(drawn.points),
         num_trials=drawn.points["trial"].nunique(),
         num_front=len(drawn.front),
+        note=html.escape(drawn.note),
         figure=figure,
         table=_table(drawn),
     )
@@ -252,7 +278,7 @@ p {{ color: #555; margin: 4px 2px; }}
 </style></head><body>
 <h1>{title}</h1>
 <p>{num_front} points on the front, of {num_points} validated epochs of {num_trials} trials.
-Hover a point for its configuration.</p>
+Hover a point for its configuration. {note}</p>
 <div class="figure">{figure}</div>
 <div class="scroll">{table}</div>
 </body></html>
@@ -278,6 +304,12 @@ def to_png(drawn: FrontInfo) -> bytes:
         edgecolors="#222222", linewidths=1.2,
     )  # fmt: skip
     axes.plot([], [], "o-", color="#222222", lw=1.2, markerfacecolor="white", label="front")
+    if len(drawn.picked):
+        axes.scatter(
+            drawn.picked[drawn.x.metric], drawn.picked[drawn.y.metric],
+            s=150, zorder=4, marker="*", color=[_colour(str(kind)) for kind in drawn.picked["kind"]],
+            edgecolors="#222222", linewidths=1.0, label="picked",
+        )  # fmt: skip
     if drawn.x.logarithmic:
         axes.set_xscale("log")
         ticks = _log_ticks(drawn)

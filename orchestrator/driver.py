@@ -73,6 +73,11 @@ class Driver:
         _log_to(self.paths.log)
         self.ledger = Ledger(self.paths.ledger)
         rule = RetentionRule(self.settings.tracking.embeddings, self.settings.evaluation.points)
+        self.proposals = Proposals(
+            self.settings,
+            known_trials(self.settings, history),
+            imported_trials(self.settings, [*history, *imports]),
+        )
         self.stopping = StoppingRule(self.settings)
         self.progress = Progress(
             console, self.name, self.settings.num_trials, self.settings.search.time_budget
@@ -93,9 +98,6 @@ class Driver:
             if not history:
                 remove_folder(self.paths)
             raise
-        self.proposals = Proposals(
-            self.settings, known_trials(self.record), imported_trials(self.record)
-        )
         self.listeners = [
             ProposalListener(self.proposals),
             self.tracker,  # before what it no longer wants is removed

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from orchestrator.events import TrialImported
 from orchestrator.proposals import Proposal, Proposals
-from orchestrator.record import SweepRecord
 from orchestrator.search_space import combinations, default_of, to_trial_config
 from orchestrator.settings import SweepSettings, to_yaml
 from orchestrator.terminal import format_duration
@@ -60,8 +59,7 @@ def _extremes(settings: SweepSettings, name: str) -> list[float]:
 def show(settings: SweepSettings, console: Console, imports: Sequence[TrialImported] = ()) -> None:
     """Prints what `orchestrator.sweep` would do."""
     console.print(Text(to_yaml(settings)), soft_wrap=True)
-    imported = imported_trials(SweepRecord.of(settings, imports))
-    proposals = Proposals(settings, imported=imported)
+    proposals = Proposals(settings, imported=imported_trials(settings, imports))
     shown = [proposals.ask() for _ in range(min(NUM_SHOWN, settings.num_trials))]
     console.print(f"the first {len(shown)} of {settings.num_trials} trials", style="bold")
     console.print(_as_table(shown))

@@ -12,7 +12,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.events import Event, TrialImported, TrialProposed
-from orchestrator.proposals import DIRECTIONS, distribution
+from orchestrator.proposals import DIRECTIONS, Told, distribution
 from orchestrator.record import SweepRecord, Trial
 from orchestrator.settings import SweepSettings
 from orchestrator.told import told
@@ -47,12 +47,13 @@ def describe(name: str, settings: SweepSettings, history: Sequence[Event]) -> St
     record = SweepRecord.of(settings, history)
     known_since = {e.trial: e.time for e in history if isinstance(e, (TrialProposed, TrialImported))}
     trials = [*record.trials.values(), *record.imported.values()]
-    user_attrs = {
-        "status": record.status,
-        "reason": record.reason,
-        "hypervolume": record.hypervolume(),
-        "hypervolume_reference": record.reference,
-    }
+    picked = record.picked
+    user_attrs: dict[str, Any] = {"status": record.status, "reason": record.reason}
+    if record.reference is not None:
+        user_attrs["hypervolume"] = record.hypervolume()
+        user_attrs["hypervolume reference"] = record.reference
+    if picked is not None:
+        user_attrs[f"picked ({record.pick})"] = f"{picked.trial}, epoch {picked.epoch}"
     return StudyDescription(
         name,
         [DIRECTIONS[direction] for direction in settings.objectives.values()],
@@ -68,8 +69,8 @@ def describe(name: str, settings: SweepSettings, history: Sequence[Event]) -> St
 def _frozen(
     number: int, trial: Trial, record: SweepRecord, settings: SweepSettings, known_since: float
 ) -> FrozenTrial:
-    values = told(trial, record)
-    state = _state(trial, values)
+    now = told(trial, record)
+    state = _state(trial, now)
     started, ended = trial.started or known_since, trial.ended
     # Optuna takes values by epoch from a study of one objective only.
     has_steps = len(record.objectives) == 1
@@ -78,7 +79,7 @@ def _frozen(
         trial_id=number,
         state=state,
         value=None,
-        values=values if state.is_finished() else None,
+        values=now.values if now and state.is_finished() else None,
         datetime_start=datetime.fromtimestamp(started),
         datetime_complete=datetime.fromtimestamp(ended or started) if state.is_finished() else None,
         params=dict(trial.parameters),
@@ -87,15 +88,18 @@ def _frozen(
         system_attrs={},
         intermediate_values=_by_epoch(trial, next(iter(record.objectives))) if has_steps else {},
     )
+    if now and state.is_finished():
+        for constraint, excess in now.excesses.items():
+            frozen.set_constraint(constraint, excess)
     frozen._validate()
     return frozen
 
 
-def _state(trial: Trial, values: list[float] | None) -> TrialState:
+def _state(trial: Trial, now: Told | None) -> TrialState:
     """An ended trial without values gave nothing; one that did not train to its end is a pruned one."""
     if not trial.is_ended:
         return TrialState.RUNNING
-    if values is None:
+    if now is None:
         return TrialState.FAIL
     was_cut_short = trial.status in ("stopped", "interrupted")
     return TrialState.PRUNED if was_cut_short else TrialState.COMPLETE

@@ -41,6 +41,8 @@ BUDGETS = (
     "search.stall.trials",
 )
 """The settings that may grow between two drivers of a sweep; None is no limit."""
+_FREE = ("storage", "pick")
+"""The settings that nothing of the search depends on."""
 
 
 def find_sweep(name: str, storage: str, option: str = "--resume") -> SweepPaths:
@@ -103,7 +105,7 @@ def require_same(history: list[Event], settings: SweepSettings) -> None:
     lines = [
         f"  {name}: {_text(old)} before, {_text(new)} now"
         for name, old, new in differences(before, now)
-        if name != "storage" and not (name in BUDGETS and _grew(old, new))
+        if name not in _FREE and not (name in BUDGETS and _grew(old, new))
     ]
     if lines:
         text = "--resume: the sweep was started with other settings, and only its budgets may grow:"

@@ -90,8 +90,8 @@ class ProposalListener:
         if not isinstance(event, TrialEnded):
             return
         trial = record.trials[event.trial]
-        values = told(trial, record)
-        if values is None:
+        came_to = told(trial, record)
+        if came_to is None:
             self._proposals.tell_failed(trial.number)
         else:
-            self._proposals.tell(trial.number, values)
+            self._proposals.tell(trial.number, came_to)

@@ -223,7 +223,7 @@ def _tuner(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> tune.T
     snapshots = SnapshotRule(
         folder=driver.paths.snapshot,
         trace=driver.paths.trace,
-        is_wanted=OwnFront(settings.objectives),
+        is_wanted=OwnFront(settings.objectives, record.constraints),
         with_embeddings=settings.tracking.embeddings != "none",
     )
     early_stopping = EarlyStopping(driver.stopping, record)

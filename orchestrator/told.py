@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
-from orchestrator.proposals import Known
+from orchestrator.events import Event, TrialEnded, TrialImported
+from orchestrator.proposals import Known, Told
 from orchestrator.record import SweepRecord, Trial
+from orchestrator.settings import SweepSettings
 
 
-def known_trials(record: SweepRecord) -> list[Known]:
-    """What the study is told of the trials of a sweep that is resumed."""
+def known_trials(settings: SweepSettings, history: Iterable[Event]) -> list[Known]:
+    """What the study of a sweep that is resumed is told: of each trial what it was told before, also
+    where the constraints say otherwise now that the baseline is known.
+    """
+    record = SweepRecord.of(settings)
+    told_before: dict[str, Told | None] = {}
+    for event in history:
+        record.apply(event)
+        if isinstance(event, TrialEnded):
+            told_before[event.trial] = told(record.trials[event.trial], record)
     return [
-        Known(t.parameters, t.sampler_state, "running" if t.is_unfinished else told(t, record))
+        Known(t.parameters, t.sampler_state, "running" if t.is_unfinished else told_before[t.name])
         for t in record.trials.values()
     ]
 
 
-def imported_trials(record: SweepRecord) -> list[Known]:
-    """What the study is told of the trials of earlier sweeps."""
+def imported_trials(settings: SweepSettings, history: Iterable[Event]) -> list[Known]:
+    """What the study is told of the trials of earlier sweeps, before any of its own is known."""
+    record = SweepRecord.of(settings, (e for e in history if isinstance(e, TrialImported)))
     return [Known(t.parameters, t.sampler_state, told(t, record)) for t in record.imported.values()]
 
 
-def told(trial: Trial, record: SweepRecord) -> list[float] | None:
-    """The objective values of the point that stands for an ended trial; None where it has none."""
+def told(trial: Trial, record: SweepRecord) -> Told | None:
+    """The point that stands for an ended trial, as the study is told of it; None where it has none."""
     point = record.representative(trial)
     if trial.status == "failed" or point is None:
         return None
     values = [point.metrics[name] for name in record.objectives]
     assert all(math.isfinite(value) for value in values)
-    return values
+    texts = record.constraints.texts()
+    return Told(values, dict(zip(texts, record.excesses(point.metrics), strict=True)))

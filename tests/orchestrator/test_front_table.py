@@ -74,6 +74,8 @@ def test_the_table_of_no_points_has_its_columns() -> None:
         "epoch",
         "source",
         "on_front",
+        "is_picked",
+        "is_feasible",
         "status",
         "knn_accuracy",
         "d_eff",

@@ -12,7 +12,7 @@ from sweep_events import CONDITIONAL_SPACE, EXAMPLES, settings_of
 from orchestrator.errors import UserError
 from orchestrator.events import TrialImported
 from orchestrator.imports import EarlierSweep, EarlierTrial, fit, import_sweeps
-from orchestrator.proposals import Known, Proposals
+from orchestrator.proposals import Known, Proposals, Told
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings
 from orchestrator.trial_settings import by_dotted_name, from_text
@@ -76,7 +76,7 @@ def test_whatever_a_sweep_proposes_fits_into_its_like(seed: int, is_of_mlflow: b
     assert isinstance(event, TrialImported)
     assert event.parameters == values
     assert to_trial_config(settings.trial, values).model_dump() == event.config
-    Proposals(settings, imported=[Known(event.parameters, {}, [0.5, 5.0])])
+    Proposals(settings, imported=[Known(event.parameters, {}, Told([0.5, 5.0]))])
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,22 @@ def test_several_objectives_have_no_values_each_epoch_in_optuna() -> None:
     assert not any(trial.intermediate_values for trial in trials_of())
 
 
+def test_constraints_are_optunas_and_the_pick_is_named() -> None:
+    settings = settings_of(constraints=["knn_accuracy >= 0.85"], pick="best d_eff")
+    study = describe("s", settings, HISTORY)
+    first, second, failed, *_ = (trial.constraints for trial in study.trials)
+    (name,) = first
+    assert first[name] <= 0 < second[name]
+    assert failed == {}
+    assert study.user_attrs["picked (best d_eff)"] == "trial-0000, epoch 5"
+
+
+def test_a_reference_that_is_not_known_yet_is_left_out() -> None:
+    settings = settings_of(reference_point={"d_eff": "1.1 * baseline"})
+    assert "hypervolume" in describe("s", settings, HISTORY).user_attrs
+    assert "hypervolume" not in describe("s", settings, HISTORY[:8]).user_attrs
+
+
 def test_a_trial_that_the_end_of_the_sweep_cut_short_is_pruned() -> None:
     cut = [ended("trial-0003", "interrupted"), ended("trial-0004", "interrupted")]
     history = [*HISTORY, *cut, SweepEnded("interrupted", "interrupted by SIGINT", 11.0)]

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import pytest
 from sweep_events import ended, proposed, reported, settings_of
 
-from orchestrator.proposals import Proposals
+from orchestrator.proposals import Proposals, Told
 from orchestrator.record import SweepRecord
 from orchestrator.search import ProposalSearcher
 from orchestrator.told import known_trials
@@ -20,7 +21,7 @@ def test_an_unfinished_trial_is_handed_out_with_the_last_epoch_that_it_reported(
         ended("trial-0000", "interrupted"),
     ]
     record = SweepRecord.of(SETTINGS, unfinished)
-    proposals = Proposals(SETTINGS, known_trials(record))
+    proposals = Proposals(SETTINGS, known_trials(SETTINGS, unfinished))
     searcher = ProposalSearcher(SETTINGS, record, proposals, record.apply, max_concurrent=2)
     record.trials["trial-0000"].status = "running"  # once its driver has taken it up
     handed_out = [searcher.suggest(str(number)) for number in range(3)]
@@ -30,3 +31,36 @@ def test_an_unfinished_trial_is_handed_out_with_the_last_epoch_that_it_reported(
         None,
     ]
     assert handed_out[0] and handed_out[0][CONFIG_KEY] == unfinished[0].config
+
+
+def test_a_study_is_told_again_what_it_was_told_before_the_baseline_was_known() -> None:
+    settings = settings_of(
+        constraints=["knn_accuracy >= 0.9 * baseline"], first_trials=[{"head.kind": "none"}]
+    )
+    parameters = {"head.kind": "none", "temperature": 0.1}
+    history = [
+        proposed("trial-0000", 0, **parameters),
+        proposed("trial-0001", 1, **parameters),
+        reported("trial-0001", 1, 0.5, 3.0),
+        ended("trial-0001"),
+        reported("trial-0000", 1, 0.8, 9.0),
+        ended("trial-0000"),
+        proposed("trial-0002", 2, **parameters),
+        reported("trial-0002", 1, 0.36, 3.0),
+        ended("trial-0002"),
+    ]
+    told = [known.told for known in known_trials(settings, history)]
+    assert [isinstance(t, Told) and list(t.values) for t in told] == [
+        [0.8, 9.0],
+        [0.5, 3.0],
+        [0.36, 3.0],
+    ]
+    excesses = [t.excesses[settings.constraints[0]] for t in told if isinstance(t, Told)]
+    assert excesses == [pytest.approx(-1 / 9), 0.0, pytest.approx(0.5)]
+    study = Proposals(settings, known_trials(settings, history)).study
+    assert [
+        trial.number for trial in study.trials if all(v <= 0 for v in trial.constraints.values())
+    ] == [
+        0,
+        1,
+    ]
