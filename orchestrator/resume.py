@@ -39,6 +39,8 @@ BUDGETS = (
     "search.stall.trials",
 )
 """The settings that may grow between two drivers of a sweep; None is no limit."""
+FREE = ("storage", "checkpoint_every")
+"""The settings that may change in any way, since no trial and no proposal depends on them."""
 
 
 def find_sweep(name: str, storage: str) -> SweepPaths:
@@ -72,7 +74,7 @@ def settings_of(history: list[Event]) -> dict[str, Any]:
 
 
 def require_same(history: list[Event], settings: SweepSettings) -> None:
-    """Checks that nothing but budgets differs, and that these only grew.
+    """Checks that nothing but budgets and what is free differs, and that budgets only grew.
 
     Raises:
         UserError: the message lists every other difference.
@@ -81,7 +83,7 @@ def require_same(history: list[Event], settings: SweepSettings) -> None:
     lines = [
         f"  {name}: {_text(old)} before, {_text(new)} now"
         for name, old, new in differences(before, now)
-        if name != "storage" and not (name in BUDGETS and _grew(old, new))
+        if name not in FREE and not (name in BUDGETS and _grew(old, new))
     ]
     if lines:
         text = "--resume: the sweep was started with other settings, and only its budgets may grow:"

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
 from sweep_runs import SweepRun, run_sweep, wait_for
 
-from orchestrator.events import SweepResumed, TrialEnded, TrialProposed, TrialReported
+from orchestrator.events import (
+    PointEvaluated,
+    SweepResumed,
+    TrialEnded,
+    TrialProposed,
+    TrialReported,
+)
+from orchestrator.proposals import Proposals
+from orchestrator.search import known_trials
+from orchestrator.settings import load_settings
 
 pytestmark = pytest.mark.slow
 
 RESUMABLE = Path(__file__).parent / "resumable.yaml"
+NUM_TRIALS = 8
 NUM_KILLS = int(os.environ.get("MONOCON_NUM_KILLS", "5"))
 
 
@@ -26,20 +38,75 @@ def resume(folder: Path, name: str, *arguments: str, **options: Any) -> SweepRun
     return run_sweep(folder, name, *arguments, file=RESUMABLE, resumed=True, **options)
 
 
-def num_lines(ledger: Path) -> int:
-    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+def num_lines(ledger: Path, *kinds: str) -> int:
+    """Events in a ledger: all, or of these kinds."""
+    lines = ledger.read_bytes().splitlines() if ledger.exists() else []
+    return sum(not kinds or any(f'"{kind}"'.encode() in line[:60] for kind in kinds) for line in lines)
 
 
-def killer(ledger: Path, num_events: int, delay_s: float) -> Any:
-    """Kills a driver some time after it has written so many more events."""
-    before = num_lines(ledger)
+Moment = Literal["start-up", "search", "evaluation"]
 
-    def kill(driver: psutil.Process) -> None:
-        wait_for(lambda: num_lines(ledger) >= before + num_events or not driver.is_running())
-        time.sleep(delay_s)
-        driver.send_signal(signal.SIGKILL)
 
-    return kill
+class Killer:
+    """Kills drivers of one sweep again and again, each at a random moment.
+
+    Attributes:
+        hits: what each life that a signal ended had come to: "start-up" where it had written no event.
+    """
+
+    def __init__(self, folder: Path, name: str, num_kills: int) -> None:
+        self._folder, self._name = folder, name
+        self._ledger = folder / "runs" / name / "ledger.jsonl"
+        self._random = random.Random(0)
+        num_each = max(1, num_kills // 5)
+        starting: list[Moment] = ["start-up"] * num_each
+        searching: list[Moment] = ["search"] * (num_kills - 2 * num_each)
+        evaluating: list[Moment] = ["evaluation"] * num_each
+        self._random.shuffle(early := starting + searching)
+        self._moments = early + evaluating
+        self.hits: list[Moment] = []
+
+    def kill_all(self) -> None:
+        """One life a moment, until a driver has come to the end of the sweep."""
+        for moment in self._moments:
+            before = num_lines(self._ledger)
+            life = self.live(while_running=partial(self._kill, moment))
+            if life.returncode != -signal.SIGKILL:
+                return
+            is_over = b"PointEvaluated" in self._ledger.read_bytes() if self._ledger.exists() else False
+            got: Moment = "evaluation" if is_over or self._is_searched() else "search"
+            self.hits.append("start-up" if num_lines(self._ledger) == before else got)
+
+    def live(self, **options: Any) -> SweepRun:
+        """One driver from its start to its end, or its death."""
+        is_begun = self._ledger.exists()
+        return run_sweep(self._folder, self._name, file=RESUMABLE, resumed=is_begun, **options)
+
+    def _is_searched(self) -> bool:
+        return num_lines(self._ledger, "TrialEnded") >= NUM_TRIALS
+
+    def _kill(self, moment: Moment, driver: psutil.Process) -> None:
+        if moment == "start-up":
+            time.sleep(self._random.uniform(0, 6))
+        elif moment == "search":
+            self._wait_for_more("TrialStarted", 1, driver)
+            self._wait_for_more("TrialReported", self._random.randint(0, 1), driver)
+            time.sleep(self._random.uniform(0, 0.5))
+        else:
+            wait_for(lambda: self._is_searched() or is_dead(driver))
+            self._wait_for_more("PointEvaluated", self._random.randint(0, 1), driver)
+            time.sleep(self._random.uniform(0, 0.5))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            driver.send_signal(signal.SIGKILL)
+
+    def _wait_for_more(self, kind: str, num_events: int, driver: psutil.Process) -> None:
+        """Waits until the driver has written so many events of a kind, or has ended by itself."""
+        wanted = num_lines(self._ledger, kind) + num_events
+        wait_for(lambda: num_lines(self._ledger, kind) >= wanted or is_dead(driver))
+
+
+def is_dead(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def stories(sweep: SweepRun) -> dict[str, Any]:
@@ -55,6 +122,10 @@ def stories(sweep: SweepRun) -> dict[str, Any]:
                 told[event.trial].append((event.report["epoch"], metrics))
             case TrialEnded() if event.status != "interrupted":
                 told[event.trial].append((event.status, event.reason))
+            case PointEvaluated():
+                key = f"{event.trial}, epoch {event.epoch}, on the test set"
+                assert key not in told
+                told[key] = event.metrics
             case _:
                 pass
     return told
@@ -70,16 +141,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
     """The same sweep, its driver killed again and again, then resumed to its end."""
-    folder = tmp_path_factory.mktemp("killed")
-    moments = random.Random(0)
-    ledger = folder / "runs" / "killed" / "ledger.jsonl"
-    kill = killer(ledger, 1, 0.0)
-    run_sweep(folder, "killed", file=RESUMABLE, while_running=kill)
-    for _ in range(NUM_KILLS - 1):
-        kill = killer(ledger, moments.randint(1, 8), moments.uniform(0, 0.5))
-        resume(folder, "killed", while_running=kill)
-    sweep = resume(folder, "killed")
+    killer = Killer(tmp_path_factory.mktemp("killed"), "killed", NUM_KILLS)
+    killer.kill_all()
+    print(f"{len(killer.hits)} kills: {dict(Counter(killer.hits))}")
+    sweep = killer.live()
     assert sweep.returncode == 0, sweep.stderr
+    assert len(killer.hits) == NUM_KILLS
+    assert set(killer.hits) == {"start-up", "search", "evaluation"}
     return sweep
 
 
@@ -89,6 +157,8 @@ def test_a_killed_sweep_ends_as_one_that_was_never_killed(
     assert stories(killed) == stories(uninterrupted)
     fronts = [[(p.trial, p.epoch, p.values) for p in s.record.front] for s in (killed, uninterrupted)]
     assert fronts[0] == fronts[1]
+    study = Proposals(load_settings(killed.paths.settings), known_trials(killed.record))
+    assert set(study.states().values()) == {"COMPLETE"}
 
 
 def test_a_killed_sweep_stops_trials_early_as_the_other_does(

@@ -84,3 +84,17 @@ def go_on_in_group(group: WorkerGroup, folder: Path) -> list[Any]:
     """Reports and last checkpoint: of the training that was killed, and of one that was not."""
     files = [CheckpointFile(folder / name, every_s=0.0) for name in ("killed.pt", "whole.pt")]
     return [fit_with(file, RESUMABLE, group) for file in files]
+
+
+def start_again_in_group(group: WorkerGroup, folder: Path) -> list[Any]:
+    """Reports and last checkpoint of a training whose checkpoint is damaged for its second worker only,
+    and of one that had none; and what each worker warned of.
+    """
+    whole = fit_with(CheckpointFile(folder / "whole.pt", every_s=0.0), RESUMABLE, group)
+    seen = folder / f"seen-by-{group.rank}.pt"
+    content = (folder / "whole.pt").read_bytes()
+    seen.write_bytes(content[: len(content) // 2] if group.rank else content)
+    warnings: list[str] = []
+    file = CheckpointFile(seen, every_s=0.0, warn=warnings.append)
+    told = fit_with(file, RESUMABLE, group)
+    return [told, whole, warnings]
