@@ -14,34 +14,22 @@ from typing import Any, Literal
 
 import psutil
 import pytest
+from resumable_sweeps import RESUMABLE, is_dead, num_lines, stories
 from sweep_runs import SweepRun, run_sweep, wait_for
 
-from orchestrator.events import (
-    PointEvaluated,
-    SweepResumed,
-    TrialEnded,
-    TrialProposed,
-    TrialReported,
-)
+from orchestrator.events import SweepResumed
 from orchestrator.proposals import Proposals
 from orchestrator.search import known_trials
 from orchestrator.settings import load_settings
 
 pytestmark = pytest.mark.slow
 
-RESUMABLE = Path(__file__).parent / "resumable.yaml"
 NUM_TRIALS = 8
 NUM_KILLS = int(os.environ.get("MONOCON_NUM_KILLS", "5"))
 
 
 def resume(folder: Path, name: str, *arguments: str, **options: Any) -> SweepRun:
     return run_sweep(folder, name, *arguments, file=RESUMABLE, resumed=True, **options)
-
-
-def num_lines(ledger: Path, *kinds: str) -> int:
-    """Events in a ledger: all, or of these kinds."""
-    lines = ledger.read_bytes().splitlines() if ledger.exists() else []
-    return sum(not kinds or any(f'"{kind}"'.encode() in line[:60] for kind in kinds) for line in lines)
 
 
 Moment = Literal["start-up", "search", "evaluation"]
@@ -103,39 +91,6 @@ class Killer:
         """Waits until the driver has written so many events of a kind, or has ended by itself."""
         wanted = num_lines(self._ledger, kind) + num_events
         wait_for(lambda: num_lines(self._ledger, kind) >= wanted or is_dead(driver))
-
-
-def is_dead(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
-def stories(sweep: SweepRun) -> dict[str, Any]:
-    """What each trial was, reported and came to, without times."""
-    told: dict[str, Any] = {}
-    for event in sweep.events:
-        match event:
-            case TrialProposed():
-                assert event.trial not in told
-                told[event.trial] = [event.config]
-            case TrialReported():
-                metrics = {n: v for n, v in event.report["metrics"].items() if not n.endswith("_time_s")}
-                told[event.trial].append((event.report["epoch"], metrics))
-            case TrialEnded() if event.status != "interrupted":
-                told[event.trial].append((event.status, event.reason))
-            case PointEvaluated():
-                key = f"{event.trial}, epoch {event.epoch}, on the test set"
-                assert key not in told
-                told[key] = event.metrics
-            case _:
-                pass
-    return told
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
-    sweep = run_sweep(tmp_path_factory.mktemp("whole"), "whole", file=RESUMABLE)
-    assert sweep.returncode == 0, sweep.stderr
-    return sweep
 
 
 @pytest.fixture(scope="module")
