@@ -146,9 +146,12 @@ class Driver:
         Tune raises its own error for one of ours, so `storage_error` says more than `error`.
         """
         self.progress.stop()
+        if isinstance(error, OSError):
+            self._note_storage_error(error)
         try:
             if self.record.status == "running":
-                self.end("interrupted" if kind is KeyboardInterrupt else "failed", _cause(kind, error))
+                cause = self.storage_error or _cause(kind, error)
+                self.end("interrupted" if kind is KeyboardInterrupt else "failed", cause)
         except OSError as failure:
             self._note_storage_error(failure)
         finally:
@@ -156,8 +159,6 @@ class Driver:
                 self.console.print("writing the rest to MLflow", highlight=False)
             self.num_unwritten = self.tracker.close(_TRACKING_PATIENCE_S)
             self.ledger.close()
-        if isinstance(error, OSError):
-            self._note_storage_error(error)
         return error is None or bool(self.storage_error) or isinstance(error, KeyboardInterrupt)
 
     def _note_storage_error(self, error: OSError) -> None:

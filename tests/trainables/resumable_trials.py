@@ -54,7 +54,9 @@ def train_on(path: Path, config: TrialConfig) -> None:
 
 
 def train_in_group(group: WorkerGroup, folder: Path) -> list[Any]:
-    """Reports and last checkpoint: of a training, and of one whose workers are all killed halfway."""
+    """Reports and last checkpoint of a training; of one whose workers are all killed halfway, with the
+    reports before; and of one whose checkpoint is damaged for its second worker only, with the warnings.
+    """
     file = CheckpointFile(folder / "killed.pt", every_s=0.0)
     reports: list[EpochReport] = []
 
@@ -66,10 +68,17 @@ def train_in_group(group: WorkerGroup, folder: Path) -> list[Any]:
     try:
         fit(RESUMABLE, listener, group, file)
     except Killed:
+        seen = folder / f"seen_by_{group.rank}.pt"
+        halfway = file.path.read_bytes()
+        seen.write_bytes(halfway[:-1000] if group.rank else halfway)
+        warnings: list[str] = []
+        damaged = CheckpointFile(seen, every_s=0.0, warn=warnings.append)
         return [
             fit_with(CheckpointFile(folder / "whole.pt", every_s=0.0), RESUMABLE, group),
             fit_with(file, RESUMABLE, group),
             len(reports),
+            fit_with(damaged, RESUMABLE, group),
+            warnings,
         ]
     raise AssertionError("it was not killed")
 
@@ -84,17 +93,3 @@ def go_on_in_group(group: WorkerGroup, folder: Path) -> list[Any]:
     """Reports and last checkpoint: of the training that was killed, and of one that was not."""
     files = [CheckpointFile(folder / name, every_s=0.0) for name in ("killed.pt", "whole.pt")]
     return [fit_with(file, RESUMABLE, group) for file in files]
-
-
-def start_again_in_group(group: WorkerGroup, folder: Path) -> list[Any]:
-    """Reports and last checkpoint of a training whose checkpoint is damaged for its second worker only,
-    and of one that had none; and what each worker warned of.
-    """
-    whole = fit_with(CheckpointFile(folder / "whole.pt", every_s=0.0), RESUMABLE, group)
-    seen = folder / f"seen-by-{group.rank}.pt"
-    content = (folder / "whole.pt").read_bytes()
-    seen.write_bytes(content[: len(content) // 2] if group.rank else content)
-    warnings: list[str] = []
-    file = CheckpointFile(seen, every_s=0.0, warn=warnings.append)
-    told = fit_with(file, RESUMABLE, group)
-    return [told, whole, warnings]
