@@ -75,13 +75,13 @@ class Killer:
 
     def _kill(self, moment: Moment, driver: psutil.Process) -> None:
         if moment == "start-up":
-            time.sleep(self._random.uniform(0, 6))
+            time.sleep(self._random.uniform(0, 3))  # less than it takes to start Ray
         elif moment == "search":
             self._wait_for_more("TrialStarted", 1, driver)
             self._wait_for_more("TrialReported", self._random.randint(0, 1), driver)
             time.sleep(self._random.uniform(0, 0.5))
         else:
-            wait_for(lambda: self._is_searched() or is_dead(driver))
+            wait_for(lambda: self._is_searched() or is_dead(driver), timeout_s=200)
             self._wait_for_more("PointEvaluated", self._random.randint(0, 1), driver)
             time.sleep(self._random.uniform(0, 0.5))
         with contextlib.suppress(psutil.NoSuchProcess):
