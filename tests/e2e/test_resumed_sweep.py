@@ -61,9 +61,8 @@ class Killer:
             life = self.live(while_running=partial(self._kill, moment))
             if life.returncode != -signal.SIGKILL:
                 return
-            is_over = b"PointEvaluated" in self._ledger.read_bytes() if self._ledger.exists() else False
-            got: Moment = "evaluation" if is_over or self._is_searched() else "search"
-            self.hits.append("start-up" if num_lines(self._ledger) == before else got)
+            at_work: Moment = "evaluation" if self._is_searched() else "search"
+            self.hits.append("start-up" if num_lines(self._ledger) == before else at_work)
 
     def live(self, **options: Any) -> SweepRun:
         """One driver from its start to its end, or its death."""
@@ -81,6 +80,7 @@ class Killer:
             self._wait_for_more("TrialReported", self._random.randint(0, 1), driver)
             time.sleep(self._random.uniform(0, 0.5))
         else:
+            self._wait_for_more("SweepResumed", 1, driver)
             wait_for(lambda: self._is_searched() or is_dead(driver), timeout_s=200)
             self._wait_for_more("PointEvaluated", self._random.randint(0, 1), driver)
             time.sleep(self._random.uniform(0, 0.5))
