@@ -109,6 +109,11 @@ class SweepStopper(Stopper):
             self.reason = f"the Ray cluster has had no node for {_LOST_AFTER_S:g} s"
             self.status = "failed"
 
+    def fail(self, reason: str) -> None:
+        """Makes it say stop at the next question, since no trial could do better."""
+        if not self.reason:
+            self.reason, self.status = reason, "failed"
+
     def interrupt(self, signal_name: str) -> None:
         """Makes it say stop at the next question."""
         self.reason = f"interrupted by {signal_name}"

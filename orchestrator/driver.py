@@ -42,9 +42,17 @@ from orchestrator.sweep_folder import make_folder, remove_folder, write_whole
 from orchestrator.terminal import Progress
 from orchestrator.told import imported_trials, known_trials
 from orchestrator.tracking import Render, Tracker
+from trainables.disk import cannot_write
 
 Listener = Callable[[Event, SweepRecord], None]
 _TRACKING_PATIENCE_S = 60.0
+
+
+class _LogFile(logging.FileHandler):
+    """A log that leaves out what a full disk does not take, rather than fill the terminal with it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
+        pass
 
 
 class Driver:
@@ -92,11 +100,16 @@ class Driver:
             _open(runs, self.settings)
             if history:
                 self.tracker.resume(history, SweepRecord.of(self.settings), self.record)
-        except BaseException:
+        except BaseException as error:
             self.tracker.close(0)
             self.ledger.close()
             if not history:
                 remove_folder(self.paths)
+            if isinstance(error, OSError):
+                text = (
+                    f"storage: {cannot_write(self.paths.root, error)}; make room or set another folder"
+                )
+                raise UserError(text, location=("storage",)) from error
             raise
         self.listeners = [
             ProposalListener(self.proposals),
@@ -144,21 +157,30 @@ class Driver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
-        """Ends what is open, whatever happened; a storage that fails is told, not raised."""
+        """Ends what is open, whatever happened; a storage that fails is told, not raised.
+
+        Tune raises its own error for one of ours, so `storage_error` says more than `error`.
+        """
         self.progress.stop()
+        if isinstance(error, OSError):
+            self._note_storage_error(error)
         try:
             if self.record.status == "running":
-                self.end("interrupted" if kind is KeyboardInterrupt else "failed", _cause(kind, error))
+                cause = self.storage_error or _cause(kind, error)
+                self.end("interrupted" if kind is KeyboardInterrupt else "failed", cause)
         except OSError as failure:
-            error = error or failure
+            self._note_storage_error(failure)
         finally:
             if self.tracker.num_waiting:
                 self.console.print("writing the rest to MLflow", highlight=False)
             self.num_unwritten = self.tracker.close(_TRACKING_PATIENCE_S)
             self.ledger.close()
-        if isinstance(error, OSError):
-            self.storage_error = f"{self.paths.root} cannot be written: {error.strerror or error}"
-        return error is None or isinstance(error, (OSError, KeyboardInterrupt))
+        return error is None or bool(self.storage_error) or isinstance(error, KeyboardInterrupt)
+
+    def _note_storage_error(self, error: OSError) -> None:
+        """The first one counts: what follows from it may read otherwise."""
+        advice = f"mend that, then go on with --resume {self.name}"
+        self.storage_error = self.storage_error or f"{cannot_write(self.paths.root, error)}; {advice}"
 
     @property
     def status(self) -> SweepStatus:
@@ -175,7 +197,11 @@ class Driver:
 
     def emit(self, event: Event) -> None:
         """Ledger first, then everyone who acts on it."""
-        self.ledger.append(event)
+        try:
+            self.ledger.append(event)
+        except OSError as error:
+            self._note_storage_error(error)
+            raise
         self.record.apply(event)
         for listener in self.listeners:
             listener(event, self.record)
@@ -183,7 +209,8 @@ class Driver:
     def end(self, status: SweepStatus, reason: str) -> None:
         """The sweep's last events."""
         self.interrupt_open_trials(reason)
-        assert "RUNNING" not in self.proposals.states().values(), "a trial was left open in Optuna"
+        is_open = "RUNNING" in self.proposals.states().values()
+        assert self.storage_error or not is_open, "a trial was left open in Optuna"
         self.emit(SweepEnded(status, reason, time.time()))
 
     def interrupt_open_trials(self, reason: str) -> None:
@@ -242,7 +269,7 @@ def _open(runs: MlflowRuns, settings: SweepSettings) -> None:
 
 def _log_to(path: Path) -> None:
     """Sends the log of our own code and the warnings of the libraries to the sweep's log file."""
-    handler = logging.FileHandler(path)
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in ("orchestrator", "trainables", "dashboards", "mlflow", "ray", "py.warnings"):
         logger = logging.getLogger(name)

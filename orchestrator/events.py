@@ -116,6 +116,19 @@ class TrialReported:
 
 
 @dataclass(frozen=True)
+class TrialWarned:
+    """Something is wrong in a trial that goes on all the same.
+
+    Attributes:
+        warning: one sentence.
+    """
+
+    trial: str
+    warning: str
+    time: float
+
+
+@dataclass(frozen=True)
 class TrialEnded:
     """The trial's last event.
 
@@ -166,6 +179,7 @@ Event = (
     | TrialProposed
     | TrialStarted
     | TrialReported
+    | TrialWarned
     | TrialEnded
     | PointEvaluated
     | SweepEnded

@@ -29,7 +29,8 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("ab")
+        # No buffer: one that could not be written would be tried again with the next event.
+        self._file = path.open("ab", buffering=0)
         self._lock = threading.Lock()
         try:
             # The system takes it back when the process ends, however it does.
@@ -43,14 +44,23 @@ class Ledger:
         """Returns once the event is on disk; any thread may call it.
 
         Raises:
-            OSError: it cannot be written, or the file is gone.
+            OSError: it cannot be written, and nothing is; or the file is gone.
         """
         with self._lock:
             if os.fstat(self._file.fileno()).st_nlink == 0:
                 raise FileNotFoundError(errno.ENOENT, "the ledger was removed", str(self.path))
-            self._file.write(encode(event))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            end = os.fstat(self._file.fileno()).st_size
+            try:
+                self._write(encode(event))
+            except OSError:
+                # What there was room for would be damage as soon as something follows it.
+                os.ftruncate(self._file.fileno(), end)
+                raise
+
+    def _write(self, line: bytes) -> None:
+        while line:
+            line = line[self._file.write(line) :]
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

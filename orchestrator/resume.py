@@ -41,8 +41,8 @@ BUDGETS = (
     "search.stall.trials",
 )
 """The settings that may grow between two drivers of a sweep; None is no limit."""
-_FREE = ("storage", "pick")
-"""The settings that nothing of the search depends on."""
+FREE = ("storage", "checkpoint_every", "pick")
+"""The settings that may change in any way, since no trial and no proposal depends on them."""
 
 
 def find_sweep(name: str, storage: str, option: str = "--resume") -> SweepPaths:
@@ -96,7 +96,7 @@ def settings_of(history: list[Event]) -> dict[str, Any]:
 
 
 def require_same(history: list[Event], settings: SweepSettings) -> None:
-    """Checks that nothing but budgets differs, and that these only grew.
+    """Checks that nothing but budgets and what is free differs, and that budgets only grew.
 
     Raises:
         UserError: the message lists every other difference.
@@ -105,7 +105,7 @@ def require_same(history: list[Event], settings: SweepSettings) -> None:
     lines = [
         f"  {name}: {_text(old)} before, {_text(new)} now"
         for name, old, new in differences(before, now)
-        if name not in _FREE and not (name in BUDGETS and _grew(old, new))
+        if name not in FREE and not (name in BUDGETS and _grew(old, new))
     ]
     if lines:
         text = "--resume: the sweep was started with other settings, and only its budgets may grow:"

@@ -169,7 +169,13 @@ def parse_storage(value: Any) -> str:
 
 
 class SweepSettings(_Settings):
-    """One sweep, whole."""
+    """One sweep, whole.
+
+    Attributes:
+        storage: the folder that the sweep's own folder is made in; all nodes share it.
+        checkpoint_every: between two checkpoints of a running trial; so much of it, and the epoch that
+            it was in, is trained again where it is killed. None writes none.
+    """
 
     name: Name
     trial: TrialConfig = TrialConfig()
@@ -185,6 +191,7 @@ class SweepSettings(_Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     tracking: TrackingSettings = TrackingSettings()
     storage: Annotated[str, BeforeValidator(parse_storage)] = "runs"
+    checkpoint_every: Duration = 60.0
 
     @property
     def experiment(self) -> str:
@@ -293,11 +300,16 @@ def to_yaml(settings: SweepSettings) -> str:
         name: parameter.model_dump(mode="json", exclude_defaults=True)
         for name, parameter in settings.search_space.items()
     }
-    budget = settings.search.time_budget
-    data["search"]["time_budget"] = None if budget is None else f"{Decimal(repr(budget)):f}s"
+    data["search"]["time_budget"] = _duration_text(settings.search.time_budget)
+    data["checkpoint_every"] = _duration_text(settings.checkpoint_every)
     text = io.StringIO()
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
     yaml.dump(data, text)
     return text.getvalue()
+
+
+def _duration_text(seconds: float | None) -> str | None:
+    """Inverts `parse_duration`."""
+    return None if seconds is None else f"{Decimal(repr(seconds)):f}s"

@@ -8,6 +8,7 @@ step is a function with a name; heavy libraries are imported in the step that ne
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 EXIT_CODES: dict[SweepStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
 EXIT_USER_ERROR = 2
-_CHECKPOINT_EVERY_S = 60.0
-"""So much of a training is lost at most when it is killed, and the epoch that it was in."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -226,12 +225,11 @@ def _tuner(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> tune.T
         is_wanted=OwnFront(settings.objectives, record.constraints),
         with_embeddings=settings.tracking.embeddings != "none",
     )
+    every_s = math.inf if settings.checkpoint_every is None else settings.checkpoint_every
     early_stopping = EarlyStopping(driver.stopping, record)
     searcher = ProposalSearcher(settings, record, driver.proposals, driver.emit, max_concurrent)
     return tune.Tuner(
-        make_trainable(
-            resources, snapshots, CheckpointRule(driver.paths.checkpoint, _CHECKPOINT_EVERY_S)
-        ),
+        make_trainable(resources, snapshots, CheckpointRule(driver.paths.checkpoint, every_s)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=early_stopping,

@@ -57,8 +57,11 @@ def make_folder(settings: SweepSettings, paths: SweepPaths) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Writes a file that is whole or as it was before."""
     partial = _partial(path)
-    partial.write_text(text)
-    partial.replace(path)
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _partial(path: Path) -> Path:

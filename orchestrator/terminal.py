@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.events import Event, PointEvaluated, SweepEnded, TrialEnded
+from orchestrator.events import Event, PointEvaluated, SweepEnded, TrialEnded, TrialWarned
 from orchestrator.record import Point, SweepRecord, Trial
 
 _MAX_ROWS = 12
@@ -56,6 +56,8 @@ class Progress:
                 self._console.print(Text(f"{event.trial} failed: {event.reason}", style="red"))
             elif not self._console.is_terminal:
                 self._console.print(Text(self._trial_line(record, event)))
+        elif isinstance(event, TrialWarned):
+            self._console.print(Text(f"{event.trial}: {event.warning}", style="yellow"))
         elif isinstance(event, PointEvaluated) and (event.reason or not self._console.is_terminal):
             style = "red" if event.reason else ""
             self._console.print(Text(evaluation_line(event, record), style=style))

@@ -25,6 +25,7 @@ from orchestrator.events import (
     TrialProposed,
     TrialReported,
     TrialStarted,
+    TrialWarned,
 )
 from orchestrator.front_table import FrontTable, front_table
 from orchestrator.mlflow_runs import TRACES, MlflowRuns
@@ -84,6 +85,10 @@ class Tracker:
             case TrialReported():
                 report = EpochReport.from_dict(event.report)
                 self._operations.put(lambda: self.runs.log_report(event.trial, report, event.time))
+            case TrialWarned():
+                self._operations.put(lambda: self.runs.tag(event.trial, {"warning": event.warning}))
+                if not self._is_replaying:
+                    logger.warning("%s: %s", event.trial, event.warning)
             case TrialEnded():
                 self._operations.put(lambda: self.runs.end_child(event))
                 self._log_progress(event, record)

@@ -14,9 +14,10 @@ from ray.tune.experiment import Trial
 
 from orchestrator.budget import SweepStopper
 from orchestrator.early_stopping import EarlyStopping
-from orchestrator.events import Event, TrialEnded, TrialReported, TrialStarted
+from orchestrator.events import Event, TrialEnded, TrialReported, TrialStarted, TrialWarned
 from orchestrator.record import SweepRecord
-from trainables.ray_train import NAME_KEY, REPORT_KEY
+from trainables.disk import DiskFullError
+from trainables.ray_train import NAME_KEY, REPORT_KEY, WARNING_KEY
 
 Emit = Callable[[Event], None]
 _FAILURE_HEADER = re.compile(r"^Failure # \d+ \(occurred at [^)]*\)\n", re.MULTILINE)
@@ -25,7 +26,7 @@ _RAISED = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warnin
 
 
 class TuneEvents(Callback):
-    """Emits an event for each start, report and end of a trial."""
+    """Emits an event for each start, report, warning and end of a trial."""
 
     def __init__(
         self, emit: Emit, record: SweepRecord, stopper: SweepStopper, early_stopping: EarlyStopping
@@ -46,6 +47,8 @@ class TuneEvents(Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         name = trial.config[NAME_KEY]
+        if WARNING_KEY in result:
+            self._emit(TrialWarned(name, result[WARNING_KEY], time.time()))
         report = json.loads(result.get(REPORT_KEY, "null"))
         if report and report["epoch"] > self._record.trials[name].last_epoch:
             self._emit(TrialReported(name, report, time.time()))
@@ -64,8 +67,14 @@ class TuneEvents(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         text = Path(trial.error_file).read_text() if trial.error_file else ""
+        self._end_failed(trial.config[NAME_KEY], text)
+
+    def _end_failed(self, name: str, text: str) -> None:
         reason, details = describe_failure(text)
-        self._emit(TrialEnded(trial.config[NAME_KEY], "failed", reason, time.time(), details))
+        self._emit(TrialEnded(name, "failed", reason, time.time(), details))
+        if reason.startswith(DiskFullError.__name__):  # so will all others
+            advice = "make room, then resume the sweep"
+            self._stopper.fail(f"{name} found the disk full; {advice}")
 
 
 def describe_failure(text: str) -> tuple[str, str]:

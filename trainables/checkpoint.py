@@ -6,7 +6,9 @@ killed, with tensors and plain data only: nothing is ever unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import os
 import time
 import uuid
@@ -19,8 +21,11 @@ from typing import Any, Literal, Protocol
 import torch
 
 from trainables.config import TrialConfig
+from trainables.disk import says_where_it_is_full
 from trainables.distributed import WorkerGroup
 from trainables.reports import EpochReport
+
+logger = logging.getLogger(__name__)
 
 PhaseName = Literal["warm-up", "main"]
 _CONTENT = {"config", "progress", "states"}
@@ -28,7 +33,7 @@ _CONTENT = {"config", "progress", "states"}
 
 
 class CheckpointError(ValueError):
-    """The file is damaged, or not of this training."""
+    """A training cannot go on from the file: it is damaged, unreadable, or not of this training."""
 
 
 class HasState(Protocol):
@@ -52,31 +57,36 @@ class CheckpointFile:
             epoch.
         resend: given each report that is in the file, in order, before a training goes on: who
             listened to the killed one may not have taken in the last of them. Called by all workers.
+        warn: told why a training could not go on from the file and starts from its beginning. Called
+            by all workers.
         clock: seconds, for `every_s`.
     """
 
     path: Path
     every_s: float
     resend: Callable[[EpochReport], None] = _tell_nobody
+    warn: Callable[[str], None] = logger.warning
     clock: Callable[[], float] = time.monotonic
 
     def write(self, content: dict[str, Any]) -> None:
         """Writes the file, whole or not at all.
 
         Raises:
-            OSError: it cannot be written; what was there stays.
+            OSError: it cannot be written; what was there stays. A `trainables.disk.DiskFullError` where
+                the disk is full.
         """
         # Through memory: torch's own writer makes a RuntimeError of a full disk.
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
         try:
-            with partial.open("wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
+            with says_where_it_is_full(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with partial.open("wb") as file:
+                    file.write(buffer.getbuffer())
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(self.path)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -84,8 +94,7 @@ class CheckpointFile:
         """What was written, on the CPU.
 
         Raises:
-            CheckpointError: the file is not what was written.
-            OSError: it cannot be read.
+            CheckpointError: the file is not what was written, or cannot be read.
         """
         try:
             with self.path.open("rb") as file:
@@ -99,13 +108,27 @@ class CheckpointFile:
             if not isinstance(content, dict) or content.keys() != _CONTENT:
                 raise ValueError("it holds something else")
             return content
-        except (OSError, MemoryError):  # says nothing about what is in it
+        except MemoryError:  # says nothing about what is in it
             raise
+        except OSError as error:
+            raise CheckpointError(f"{self.path} cannot be read ({error.strerror or error})") from error
         except Exception as error:  # zipfile and torch raise nearly every kind
-            raise CheckpointError(
-                f"{self.path} is not a whole checkpoint ({error}); remove it, and the training starts "
-                "from its beginning"
-            ) from error
+            raise CheckpointError(f"{self.path} is not a whole checkpoint ({error})") from error
+
+    def set_aside(self, fault: str, group: WorkerGroup) -> None:
+        """Renames a file that a training cannot go on from, and warns; one that was set aside before is
+        replaced.
+
+        Raises:
+            OSError: it cannot be renamed.
+        """
+        aside = self.path.with_name(f"{self.path.name}.unusable")
+        if group.rank == 0:
+            with contextlib.suppress(FileNotFoundError):
+                self.path.replace(aside)
+        self.warn(
+            f"{fault}; it is set aside as {aside.name}, and the training starts from its beginning"
+        )
 
     def remove_leftovers(self) -> None:
         """Removes what writers that were killed left half-written."""
@@ -148,11 +171,13 @@ class Keeper:
         progress: where the training is; its reports and the unreported are the caller's to add to.
 
     Raises:
-        CheckpointError: there is a file, but not a whole one of this training.
+        CheckpointError: there is a file, but not a whole one of this training. By all workers, where it
+            is so for one.
     """
 
     def __init__(self, config: TrialConfig, file: CheckpointFile | None, group: WorkerGroup) -> None:
         self.progress = Progress()
+        self._group = group
         self._config = config.model_dump()
         self._file = file
         self._is_writer = file is not None and group.rank == 0
@@ -167,51 +192,57 @@ class Keeper:
         self._written_at = file.clock()
 
     def _take_up(self, file: CheckpointFile) -> None:
-        content = file.read()
-        found = content["config"]
+        with self._raised_by_all():
+            content = file.read()
+            self._require_same(content["config"], file)
+            with _says_it_does_not_fit(file):
+                self.progress = Progress.from_dict(content["progress"])
+            self._states = content["states"]
+
+    def _require_same(self, found: Any, file: CheckpointFile) -> None:
         if found != self._config:
-            names = [
-                name for name in {**found, **self._config} if found.get(name) != self._config.get(name)
-            ]
-            raise CheckpointError(
-                f"{file.path} is of another training, whose {', '.join(names)} differ; remove it, or "
-                "train with the settings that it was written with"
-            )
-        self.progress = Progress.from_dict(content["progress"])
-        self._states = content["states"]
-        for report in self.progress.reports:
-            file.resend(report)
+            now = self._config
+            with _says_it_does_not_fit(file):
+                names = [name for name in {**found, **now} if found.get(name) != now.get(name)]
+            raise CheckpointError(f"{file.path} is of another training, whose {', '.join(names)} differ")
+
+    @contextlib.contextmanager
+    def _raised_by_all(self) -> Iterator[None]:
+        """Makes all workers raise the first CheckpointError; a file may be damaged for one only."""
+        fault = None
+        try:
+            yield
+        except CheckpointError as error:
+            fault = str(error)
+        fault = next((fault for fault in self._group.collect(fault) if fault), None)
+        if fault:
+            raise CheckpointError(fault)
 
     def epochs(self, phase: PhaseName, num_epochs: int, parts: Mapping[str, HasState]) -> Iterator[int]:
         """The epochs of a phase that are left.
 
-        Restores `parts`, in place, if the checkpoint is of this phase. Asking for the next epoch says
-        that the last one is over, whereupon the checkpoint is written if it is due.
+        Restores `parts`, in place, if the checkpoint is of this phase, and has its reports sent again.
+        Asking for the next epoch says that the last one is over, whereupon the checkpoint is written if
+        it is due.
 
         Raises:
-            CheckpointError: the checkpoint holds other parts than these.
+            CheckpointError: the checkpoint holds other parts than these, some of which may be restored.
             OSError: it cannot be written.
         """
         if self.progress.phase != phase:
             self.progress.phase, self.progress.epoch = phase, 0
         elif self._states is not None:
-            self._restore(parts, self._states)
+            assert self._file is not None
+            with self._raised_by_all(), _says_it_does_not_fit(self._file):
+                for name, part in parts.items():
+                    part.load_state_dict(self._states[name])
             self._states = None
+            for report in self.progress.reports:
+                self._file.resend(report)
         for epoch in range(self.progress.epoch + 1, num_epochs + 1):
             yield epoch
             self.progress.epoch = epoch
             self._write_if_due(parts)
-
-    def _restore(self, parts: Mapping[str, HasState], states: Mapping[str, dict[str, Any]]) -> None:
-        assert self._file is not None
-        try:
-            for name, part in parts.items():
-                part.load_state_dict(states[name])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"{self._file.path} does not fit its own settings ({error}), as one of another version "
-                "may not; remove it, and the training starts from its beginning"
-            ) from error
 
     def _write_if_due(self, parts: Mapping[str, HasState]) -> None:
         if not self._is_writer or self._file is None:
@@ -226,3 +257,15 @@ class Keeper:
             }
         )
         self._written_at = self._file.clock()
+
+
+@contextlib.contextmanager
+def _says_it_does_not_fit(file: CheckpointFile) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):  # says nothing about what is in it
+        raise
+    except Exception as error:  # whatever another version's data leads to
+        raise CheckpointError(
+            f"{file.path} does not fit its own settings ({error!r}), as one of another version may not"
+        ) from error

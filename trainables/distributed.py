@@ -58,6 +58,13 @@ class WorkerGroup:
         distributed.broadcast_object_list(values, src=0)
         return values[0]
 
+    def collect(self, value: Any) -> list[Any]:
+        """Every worker's value, by rank, on every worker."""
+        values = [value] * self.size
+        if self.size > 1:
+            distributed.all_gather_object(values, value)
+        return values
+
     def synchronize_batch_norm(self, model: nn.Module) -> nn.Module:
         """Makes every BatchNorm of `model` use the global batch's statistics."""
         if self.size == 1:

@@ -35,6 +35,8 @@ KNOWN_EPOCH_KEY = "known_epoch"
 _WAITING_ACTOR_BYTES = 256 * 2**20
 REPORT_KEY = "report"
 """Where a Tune result holds the epoch report: as JSON, since Tune would flatten a mapping."""
+WARNING_KEY = "warning"
+"""Where a Tune result without a report holds a sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class CheckpointRule:
 
     Attributes:
         path: the file, from the trial's name.
-        every_s: seconds between two writings.
+        every_s: seconds between two writings; infinite for none.
     """
 
     path: Callable[[str], Path]
@@ -152,7 +154,12 @@ def _train_loop(loop: dict[str, Any]) -> None:
 
     rule: CheckpointRule = loop["checkpoints"]
     listener = TrialListener(loop["name"], config, loop["snapshots"], loop["known_epoch"], send)
-    checkpoint = CheckpointFile(rule.path(loop["name"]), rule.every_s, listener.take_up)
+    checkpoint = CheckpointFile(
+        rule.path(loop["name"]),
+        rule.every_s,
+        listener.take_up,
+        warn=lambda text: report_to({WARNING_KEY: text}),
+    )
     fit(placed, listener, current_group(), checkpoint)
 
 

@@ -47,7 +47,11 @@ class Snapshot:
 def write_snapshot(
     folder: Path, config: TrialConfig, validation: Validation, with_embeddings: bool
 ) -> None:
-    """Writes the model of `validation` to `folder`, whole or not at all; replaces what was there."""
+    """Writes the model of `validation` to `folder`, whole or not at all; replaces what was there.
+
+    Raises:
+        trainables.disk.DiskFullError: the disk is full; what was there stays.
+    """
     with whole_folder(folder) as partial:
         weights = {
             name: t.detach().cpu().contiguous() for name, t in validation.model.state_dict().items()

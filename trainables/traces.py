@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainables.disk import says_where_it_is_full
 from trainables.metrics import correlation_matrix
 from trainables.models import Features
 
@@ -24,7 +25,11 @@ def is_traced(epoch: int, validate_every: int) -> bool:
 
 
 def write_trace(path: Path, queries: Features) -> None:
-    """Writes the correlation matrices of all three stages, float16, whole or not at all."""
+    """Writes the correlation matrices of all three stages, float16, whole or not at all.
+
+    Raises:
+        trainables.disk.DiskFullError: the disk is full.
+    """
     first = len(queries.encoded) - round(SHARE * len(queries.encoded))
     stages = {
         "encoder": queries.encoded,
@@ -35,10 +40,11 @@ def write_trace(path: Path, queries: Features) -> None:
         name: correlation_matrix(vectors[first:]).half().cpu().numpy()
         for name, vectors in stages.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{uuid.uuid4().hex}.npz")
     try:
-        np.savez(partial, allow_pickle=False, **matrices)
-        partial.rename(path)
+        with says_where_it_is_full(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(partial, allow_pickle=False, **matrices)
+            partial.rename(path)
     finally:
         partial.unlink(missing_ok=True)

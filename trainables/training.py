@@ -17,7 +17,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from trainables.batches import Batch, Batches
-from trainables.checkpoint import CheckpointFile, Keeper, PhaseName
+from trainables.checkpoint import CheckpointError, CheckpointFile, Keeper, PhaseName
 from trainables.config import DATASET_FACTS, TrialConfig
 from trainables.distributed import SINGLE, WorkerGroup
 from trainables.execution import (
@@ -79,15 +79,35 @@ def fit(
     batch is `config.batch_size` whatever their number.
 
     Where `checkpoint` is there, the training goes on from it and is, on a CPU, bit for bit the one that
-    was never killed; epochs after it are trained and told again.
+    was never killed; epochs after it are trained and told again. One that is damaged, or another
+    training's, is set aside with a warning, and the training starts from its beginning.
 
     Raises:
         DivergedError: the loss became NaN or infinite.
-        trainables.checkpoint.CheckpointError: the checkpoint is damaged, or another training's.
-        OSError: the checkpoint cannot be written; the one before it stays.
+        OSError: the checkpoint cannot be written, and the one before it stays; or it can neither be
+            used nor set aside.
     """
     device = choose_device(config)
     dataset = load_dataset(config.dataset, config.data, device)
+    fault = ""
+    try:
+        _fit(config, device, dataset, listener, group, checkpoint)
+    except CheckpointError as error:  # by every worker, before its first epoch
+        fault = str(error)
+    if fault:
+        assert checkpoint is not None
+        checkpoint.set_aside(fault, group)
+        _fit(config, device, dataset, listener, group, checkpoint)
+
+
+def _fit(
+    config: TrialConfig,
+    device: torch.device,
+    dataset: Dataset,
+    listener: Listener,
+    group: WorkerGroup,
+    checkpoint: CheckpointFile | None,
+) -> None:
     keeper = Keeper(config, checkpoint, group)
     with cudnn_choices(config):
         placed = place_model(config, device, group)

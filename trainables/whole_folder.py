@@ -11,18 +11,25 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainables.disk import says_where_it_is_full
+
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write into, which takes the place of `folder` once the block ends well."""
+    """Gives a folder to write into, which takes the place of `folder` once the block ends well.
+
+    Raises:
+        trainables.disk.DiskFullError: the disk is full; what was there stays.
+    """
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     replaced = partial.with_name(f"{partial.name}.replaced")
-    partial.mkdir(parents=True)
     try:
-        yield partial
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
+        with says_where_it_is_full(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            if folder.exists():
+                folder.rename(replaced)
+            partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import pytest
+from resumable_sweeps import RESUMABLE, is_dead, num_lines, stories
 from sweep_runs import SweepRun, run_sweep, wait_for
 
-from orchestrator.events import SweepResumed, TrialEnded, TrialProposed, TrialReported
+from orchestrator.events import SweepResumed
+from orchestrator.proposals import Proposals
+from orchestrator.settings import load_settings
+from orchestrator.told import known_trials
 
 pytestmark = pytest.mark.slow
 
-RESUMABLE = Path(__file__).parent / "resumable.yaml"
+NUM_TRIALS = 8
 NUM_KILLS = int(os.environ.get("MONOCON_NUM_KILLS", "5"))
 
 
@@ -26,60 +32,77 @@ def resume(folder: Path, name: str, *arguments: str, **options: Any) -> SweepRun
     return run_sweep(folder, name, *arguments, file=RESUMABLE, resumed=True, **options)
 
 
-def num_lines(ledger: Path) -> int:
-    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+Moment = Literal["start-up", "search", "evaluation"]
 
 
-def killer(ledger: Path, num_events: int, delay_s: float) -> Any:
-    """Kills a driver some time after it has written so many more events."""
-    before = num_lines(ledger)
+class Killer:
+    """Kills drivers of one sweep again and again, each at a random moment.
 
-    def kill(driver: psutil.Process) -> None:
-        wait_for(lambda: num_lines(ledger) >= before + num_events or not driver.is_running())
-        time.sleep(delay_s)
-        driver.send_signal(signal.SIGKILL)
+    Attributes:
+        hits: what each life that a signal ended had come to: "start-up" where it had written no event.
+    """
 
-    return kill
+    def __init__(self, folder: Path, name: str, num_kills: int) -> None:
+        self._folder, self._name = folder, name
+        self._ledger = folder / "runs" / name / "ledger.jsonl"
+        self._random = random.Random(0)
+        num_each = max(1, num_kills // 5)
+        starting: list[Moment] = ["start-up"] * num_each
+        searching: list[Moment] = ["search"] * (num_kills - 2 * num_each)
+        evaluating: list[Moment] = ["evaluation"] * num_each
+        self._random.shuffle(early := starting + searching)
+        self._moments = early + evaluating
+        self.hits: list[Moment] = []
 
+    def kill_all(self) -> None:
+        """One life a moment, until a driver has come to the end of the sweep."""
+        for moment in self._moments:
+            before = num_lines(self._ledger)
+            life = self.live(while_running=partial(self._kill, moment))
+            if life.returncode != -signal.SIGKILL:
+                return
+            at_work: Moment = "evaluation" if self._is_searched() else "search"
+            self.hits.append("start-up" if num_lines(self._ledger) == before else at_work)
 
-def stories(sweep: SweepRun) -> dict[str, Any]:
-    """What each trial was, reported and came to, without times."""
-    told: dict[str, Any] = {}
-    for event in sweep.events:
-        match event:
-            case TrialProposed():
-                assert event.trial not in told
-                told[event.trial] = [event.config]
-            case TrialReported():
-                metrics = {n: v for n, v in event.report["metrics"].items() if not n.endswith("_time_s")}
-                told[event.trial].append((event.report["epoch"], metrics))
-            case TrialEnded() if event.status != "interrupted":
-                told[event.trial].append((event.status, event.reason))
-            case _:
-                pass
-    return told
+    def live(self, **options: Any) -> SweepRun:
+        """One driver from its start to its end, or its death."""
+        is_begun = self._ledger.exists()
+        return run_sweep(self._folder, self._name, file=RESUMABLE, resumed=is_begun, **options)
 
+    def _is_searched(self) -> bool:
+        return num_lines(self._ledger, "TrialEnded") >= NUM_TRIALS
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
-    sweep = run_sweep(tmp_path_factory.mktemp("whole"), "whole", file=RESUMABLE)
-    assert sweep.returncode == 0, sweep.stderr
-    return sweep
+    def _kill(self, moment: Moment, driver: psutil.Process) -> None:
+        if moment == "start-up":
+            time.sleep(self._random.uniform(0, 3))  # less than it takes to start Ray
+        elif moment == "search":
+            self._wait_for_more("TrialStarted", 1, driver)
+            self._wait_for_more("TrialReported", self._random.randint(0, 1), driver)
+            time.sleep(self._random.uniform(0, 0.5))
+        else:
+            self._wait_for_more("SweepResumed", 1, driver)
+            wait_for(lambda: self._is_searched() or is_dead(driver), timeout_s=200)
+            self._wait_for_more("PointEvaluated", self._random.randint(0, 1), driver)
+            time.sleep(self._random.uniform(0, 0.5))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            driver.send_signal(signal.SIGKILL)
+
+    def _wait_for_more(self, kind: str, num_events: int, driver: psutil.Process) -> None:
+        """Waits until the driver has written so many events of a kind, or has ended by itself."""
+        wanted = num_lines(self._ledger, kind) + num_events
+        wait_for(lambda: num_lines(self._ledger, kind) >= wanted or is_dead(driver))
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
     """The same sweep, its driver killed again and again, then resumed to its end."""
-    folder = tmp_path_factory.mktemp("killed")
-    moments = random.Random(0)
-    ledger = folder / "runs" / "killed" / "ledger.jsonl"
-    kill = killer(ledger, 1, 0.0)
-    run_sweep(folder, "killed", file=RESUMABLE, while_running=kill)
-    for _ in range(NUM_KILLS - 1):
-        kill = killer(ledger, moments.randint(1, 8), moments.uniform(0, 0.5))
-        resume(folder, "killed", while_running=kill)
-    sweep = resume(folder, "killed")
+    killer = Killer(tmp_path_factory.mktemp("killed"), "killed", NUM_KILLS)
+    killer.kill_all()
+    print(f"{len(killer.hits)} kills: {dict(Counter(killer.hits))}")
+    sweep = killer.live()
     assert sweep.returncode == 0, sweep.stderr
+    assert len(killer.hits) == NUM_KILLS
+    assert set(killer.hits) == {"start-up", "search", "evaluation"}
     return sweep
 
 
@@ -89,6 +112,9 @@ def test_a_killed_sweep_ends_as_one_that_was_never_killed(
     assert stories(killed) == stories(uninterrupted)
     fronts = [[(p.trial, p.epoch, p.values) for p in s.record.front] for s in (killed, uninterrupted)]
     assert fronts[0] == fronts[1]
+    settings = load_settings(killed.paths.settings)
+    study = Proposals(settings, known_trials(settings, killed.events))
+    assert set(study.states().values()) == {"COMPLETE"}
 
 
 def test_a_killed_sweep_stops_trials_early_as_the_other_does(

@@ -16,6 +16,7 @@ from orchestrator.events import (
     TrialProposed,
     TrialReported,
     TrialStarted,
+    TrialWarned,
     from_dict,
     to_dict,
 )
@@ -35,6 +36,7 @@ EXAMPLES_OF_EACH = [
     TrialProposed("trial-0000", 0, {"head.kind": "mlp"}, {"epochs": 3}, 2.5, {"generation": 1}),
     TrialStarted("trial-0000", 3.5),
     TrialReported("trial-0000", {"epoch": 5, "metrics": {"d_eff": 3.0}, "training": {}}, 4.5),
+    TrialWarned("trial-0000", "its checkpoint is damaged", 5.0),
     TrialEnded("trial-0000", "failed", "é [red]", 5.5, "Traceback\n  line"),
     PointEvaluated("trial-0000", 5, {"test_knn_accuracy": 0.75}, 6.0),
     SweepEnded("interrupted", "interrupted by SIGINT", 6.5),

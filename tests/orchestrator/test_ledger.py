@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import math
+import resource
 import zlib
 from pathlib import Path
 
@@ -142,3 +143,21 @@ def test_a_whole_last_line_that_was_altered_is_damage(tmp_path: Path) -> None:
     path.write_bytes(encode(started("trial-0000")).replace(b"0000", b"0001"))
     with pytest.raises(UserError, match=r"ledger.jsonl:1: the ledger is damaged"):
         list(read_ledger(path))
+
+
+def test_a_line_that_the_disk_takes_in_part_only_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append(EVENTS[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.path.stat().st_size + 20, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            ledger.append(EVENTS[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(read_ledger(ledger.path)) == EVENTS[:1]
+    ledger.append(EVENTS[2])
+    ledger.close()
+    assert list(read_ledger(ledger.path)) == [EVENTS[0], EVENTS[2]]

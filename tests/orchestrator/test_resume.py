@@ -63,10 +63,12 @@ def test_a_ledger_that_a_driver_holds_is_refused(paths: SweepPaths) -> None:
         {"search": {"stall": {"trials": 5, "growth": 0.1}}},
         {"search": {"stall": None}},
         {"storage": "moved"},
+        {"checkpoint_every": "5s"},
+        {"checkpoint_every": None},
     ],
     ids=str,
 )
-def test_budgets_may_grow_and_a_folder_may_move(changes: dict[str, Any]) -> None:
+def test_budgets_may_grow_and_what_no_result_depends_on_may_change(changes: dict[str, Any]) -> None:
     budgets = {"time_budget": "2h", "epochs": 100, "stall": {"trials": 4, "growth": 0.1}}
     changed = changes | {"search": budgets | changes.get("search", {})}
     require_same([begun(settings_of(search=budgets))], settings_of(**changed))

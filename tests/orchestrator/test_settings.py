@@ -172,10 +172,11 @@ def test_importing_settings_loads_no_heavy_library(module: str) -> None:
 
 
 @pytest.mark.parametrize("budget", ["12d", "123456.7s", "90s", "0.5h"])
-def test_to_yaml_keeps_the_time_budget_exactly(
+def test_to_yaml_keeps_durations_exactly(
     budget: str, write_space: Callable[[str], Path], tmp_path: Path
 ) -> None:
     space = "name: s\nsearch_space: {temperature: {uniform: [0.1, 1]}}\n"
+    space += f"checkpoint_every: {budget}\n"
     settings = load_settings(write_space(space + f"search: {{time_budget: {budget}}}\n"))
     again = tmp_path / "again.yaml"
     again.write_text(to_yaml(settings))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,4 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(OSError, match="full"):
         write_whole(tmp_path / "a", "after")
     assert (tmp_path / "a").read_text() == "before"
+    assert os.listdir(tmp_path) == ["a"]  # noqa: PTH208

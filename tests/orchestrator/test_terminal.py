@@ -7,7 +7,15 @@ import pytest
 from rich.console import Console
 from sweep_events import TRIALS, ended, imported, proposed, record_of, reported, started
 
-from orchestrator.events import Event, PointEvaluated, SweepEnded, SweepResumed, SweepStarted, TrialEnded
+from orchestrator.events import (
+    Event,
+    PointEvaluated,
+    SweepEnded,
+    SweepResumed,
+    SweepStarted,
+    TrialEnded,
+    TrialWarned,
+)
 from orchestrator.record import SweepRecord
 from orchestrator.terminal import Progress, format_duration, front_as_table, progress_line, time_left
 
@@ -229,3 +237,9 @@ def test_the_time_between_two_drivers_is_neither_gone_nor_counted() -> None:
     assert time_left(record, num_trials=3, time_budget_s=None, now=1010.0) == 2 * 30.0
     assert time_left(record, num_trials=3, time_budget_s=45.0, now=1010.0) == 5.0
     assert "40 s gone" in progress_line(record, "digits", 3, None, now=1010.0)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_warning_of_a_trial_is_shown(terminal: bool) -> None:
+    warning = TrialWarned("trial-0001", "its checkpoint is [damaged]", 101.0)
+    assert "trial-0001: its checkpoint is [damaged]\n" in show([START, warning], terminal)

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from sweep_events import record_of, settings_of
 
-from orchestrator.tune_events import describe_failure
+from orchestrator.budget import SweepStopper
+from orchestrator.early_stopping import EarlyStopping
+from orchestrator.events import Event, TrialEnded
+from orchestrator.stopping_rule import StoppingRule
+from orchestrator.tune_events import TuneEvents, describe_failure
 from trainables.reports import DivergedError
 
 TASK_ERROR = """\
@@ -45,3 +50,23 @@ def test_an_error_that_ray_lost_is_said_to_be(text: str) -> None:
 def test_the_markup_of_a_message_is_kept() -> None:
     text = TASK_ERROR.format(raised="it", kind="RuntimeError", message="[red]shape[/red] [3, 4]")
     assert describe_failure(text)[0] == "RuntimeError: [red]shape[/red] [3, 4]"
+
+
+def test_a_full_disk_is_the_whole_sentence_and_ends_the_sweep() -> None:
+    emitted: list[Event] = []
+    stopper = SweepStopper(None, lambda: True)
+    record = record_of()
+    events = TuneEvents(
+        emitted.append, record, stopper, EarlyStopping(StoppingRule(settings_of()), record)
+    )
+    kind = "trainables.disk.DiskFullError"
+    sentence = "/runs/x cannot be written: its disk is full, 0 B free"
+    events._end_failed("trial-0003", TASK_ERROR.format(raised="it", kind=kind, message=sentence))
+    (event,) = emitted
+    assert isinstance(event, TrialEnded)
+    assert event.reason == f"DiskFullError: {sentence}"
+    assert stopper.stop_all()
+    assert (stopper.status, stopper.reason) == (
+        "failed",
+        "trial-0003 found the disk full; make room, then resume the sweep",
+    )

@@ -54,7 +54,9 @@ def train_on(path: Path, config: TrialConfig) -> None:
 
 
 def train_in_group(group: WorkerGroup, folder: Path) -> list[Any]:
-    """Reports and last checkpoint: of a training, and of one whose workers are all killed halfway."""
+    """Reports and last checkpoint of a training; of one whose workers are all killed halfway, with the
+    reports before; and of one whose checkpoint is damaged for its second worker only, with the warnings.
+    """
     file = CheckpointFile(folder / "killed.pt", every_s=0.0)
     reports: list[EpochReport] = []
 
@@ -66,10 +68,17 @@ def train_in_group(group: WorkerGroup, folder: Path) -> list[Any]:
     try:
         fit(RESUMABLE, listener, group, file)
     except Killed:
+        seen = folder / f"seen_by_{group.rank}.pt"
+        halfway = file.path.read_bytes()
+        seen.write_bytes(halfway[:-1000] if group.rank else halfway)
+        warnings: list[str] = []
+        damaged = CheckpointFile(seen, every_s=0.0, warn=warnings.append)
         return [
             fit_with(CheckpointFile(folder / "whole.pt", every_s=0.0), RESUMABLE, group),
             fit_with(file, RESUMABLE, group),
             len(reports),
+            fit_with(damaged, RESUMABLE, group),
+            warnings,
         ]
     raise AssertionError("it was not killed")
 
