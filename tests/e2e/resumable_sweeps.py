@@ -52,7 +52,7 @@ class DiskWatch:
         while not is_dead(driver):
             if num_lines(self.paths.ledger):
                 self._look()
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def _look(self) -> None:
         before = self._events()

@@ -24,7 +24,7 @@ def test_snapshots_on_disk_are_the_fronts_and_those_that_are_being_reported(
 ) -> None:
     sweep, watch = watched
     assert watch.unwanted == set()
-    assert len(watch.num_snapshots) > 100
+    assert len(watch.num_snapshots) > 50
     # One trial at a time; its worker can be one report ahead of the driver.
     assert all(stored <= front + 1 for stored, front in watch.num_snapshots)
     at_the_end = {key for trial in sweep.record.trials for key in sweep.paths.stored_snapshots(trial)}
