@@ -61,6 +61,12 @@ def show(settings: SweepSettings, console: Console) -> None:
     console.print(f"the first {len(shown)} of {settings.num_trials} trials", style="bold")
     console.print(_as_table(shown))
     work = estimate(settings)
+    if confirm := settings.confirm:
+        console.print(
+            f"confirming trains each configuration of the front under {confirm.seeds} further seeds: what "
+            f"that adds depends on the front, at most {confirm.seeds * work.epochs:,} epochs",
+            highlight=False,
+        )
     total = f"at most {work.epochs:,} epochs, {work.steps:,} steps, {work.items:,} items"
     if settings.resources.gpus:
         console.print(f"{total}; how long they take on a GPU is not estimated", highlight=False)

@@ -66,6 +66,8 @@ class TrialProposed:
         parameters: the values drawn, by dotted name; parameters that do not exist are absent.
         config: the whole configuration of the trial.
         sampler_state: what the sampler wrote down about it, as data.
+        confirms: the trial whose configuration it repeats under a further seed, and whose number and
+            parameters it has; empty where it is of the search.
     """
 
     trial: str
@@ -74,6 +76,7 @@ class TrialProposed:
     config: dict[str, Any]
     time: float
     sampler_state: dict[str, Any] = field(default_factory=dict)
+    confirms: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,17 @@ class TrialEnded:
     reason: str
     time: float
     details: str = ""
+
+
+@dataclass(frozen=True)
+class SearchEnded:
+    """No further trial is proposed by this driver: `reason` says which budget is used up.
+
+    What follows, the confirmation of the front and the final evaluation, has no budget.
+    """
+
+    reason: str
+    time: float
 
 
 @dataclass(frozen=True)
@@ -144,6 +158,7 @@ Event = (
     | TrialStarted
     | TrialReported
     | TrialEnded
+    | SearchEnded
     | PointEvaluated
     | SweepEnded
 )

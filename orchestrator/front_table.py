@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from orchestrator.confirmation import Confirmation, confirmations
 from orchestrator.record import SweepRecord
 from trainables.reports import Direction
+
+NUM_SEEDS = "num_seeds"
+FRONT_PROBABILITY = "front_probability"
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,9 @@ class FrontTable:
         objectives: metric to direction, in the order of the axes.
         points: one row a (trial, epoch), the front's first, along the first objective. Columns:
             `trial`, `epoch`, `on_front`, `status`, a column each metric, and `param.NAME` each
-            parameter (missing where it does not exist).
+            parameter (missing where it does not exist). Where points of the front are confirmed
+            under further seeds also, of each objective, `NAME_mean` and `NAME_std`, and `num_seeds`
+            and `front_probability` (missing where a point is not).
     """
 
     title: str
@@ -40,6 +46,7 @@ class FrontTable:
 def front_table(title: str, record: SweepRecord) -> FrontTable:
     """The table of a sweep as it is now."""
     front = {(point.trial, point.epoch) for point in record.front}
+    confirmed = confirmations(record)
     rows = [
         {
             "trial": point.trial,
@@ -48,6 +55,7 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
             "status": trial.status,
             **point.metrics,
             **record.evaluations.get((trial.name, point.epoch), {}),
+            **confirmed_values(confirmed.get((trial.name, point.epoch))),
             **{f"param.{name}": value for name, value in trial.parameters.items()},
         }
         for trial in record.trials.values()
@@ -55,9 +63,9 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
     ]
     columns = ["trial", "epoch", "on_front", "status", *record.objectives]
     points = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns).astype({"on_front": bool})
-    # Whole numbers stay whole where some trials lack the parameter.
-    params = [name for name in points.columns if str(name).startswith("param.")]
-    points = points.astype({name: points[name].convert_dtypes().dtype for name in params})
+    # Whole numbers stay whole where some trials lack them.
+    sparse = [name for name in points.columns if str(name).startswith("param.") or name == NUM_SEEDS]
+    points = points.astype({name: points[name].convert_dtypes().dtype for name in sparse})
     first = next(iter(record.objectives))
     points = points.sort_values(
         ["on_front", first, "trial", "epoch"],
@@ -65,3 +73,15 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
         ignore_index=True,
     )
     return FrontTable(title, dict(record.objectives), points)
+
+
+def confirmed_values(confirmation: Confirmation | None) -> dict[str, float]:
+    """A confirmation as columns; empty where there is none."""
+    if confirmation is None:
+        return {}
+    return {
+        **{f"{name}_mean": value for name, value in confirmation.means.items()},
+        **{f"{name}_std": value for name, value in confirmation.deviations.items()},
+        NUM_SEEDS: confirmation.num_seeds,
+        FRONT_PROBABILITY: confirmation.front_probability,
+    }

@@ -17,6 +17,7 @@ from orchestrator.events import (
     Event,
     PointEvaluated,
     RunOpened,
+    SearchEnded,
     SweepEnded,
     SweepResumed,
     SweepStarted,
@@ -61,6 +62,7 @@ class Trial:
         last_epoch: of its last report; 0 before the first.
         best: its first point with the best value of the first objective, as the paper selects its
             epoch; None before its first finite report.
+        confirms: the trial whose configuration it repeats; empty where it is of the search.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Trial:
     front: list[Point] = field(default_factory=list)
     best: Point | None = None
     last_epoch: int = 0
+    confirms: str = ""
 
     @property
     def is_ended(self) -> bool:
@@ -97,6 +100,9 @@ class SweepRecord:
         reference: per objective, the hypervolume's reference in the metric's own direction.
 
     Attributes:
+        trials: of the search, by name; the front, the counts and the budgets are theirs.
+        confirming: the trials that repeat a configuration of the front, by name.
+        search_ended: when the present driver ended the search; None before.
         num_epochs: of all trials' main phases together.
         hypervolumes: of the front at the end of each trial, in the order in which they ended.
     """
@@ -106,13 +112,15 @@ class SweepRecord:
         self.reference = dict(reference)
         self._reference = minimised(reference, objectives)
         self.trials: dict[str, Trial] = {}
+        self.confirming: dict[str, Trial] = {}
         self.front: list[Point] = []
         self.evaluations: dict[tuple[str, int], dict[str, float]] = {}
         self.id = ""
         self.run_ids: dict[str, str] = {}
         self.num_epochs = 0
         self.hypervolumes: list[float] = []
-        self.earlier_s = 0.0
+        self.earlier_s = self.earlier_search_s = 0.0
+        self.search_ended: float | None = None
         self._resumed = self._latest = 0.0
         self._counts: Counter[str] = Counter()
         self.started: float | None = None
@@ -139,26 +147,30 @@ class SweepRecord:
             case RunOpened():
                 self.run_ids[event.trial] = event.run_id
             case TrialProposed():
-                self.trials[event.trial] = Trial(
+                trial = Trial(
                     event.trial,
                     event.number,
                     event.parameters,
                     event.config,
                     event.sampler_state,
+                    confirms=event.confirms,
                 )
-                self._counts["pending"] += 1
+                (self.confirming if trial.confirms else self.trials)[trial.name] = trial
+                self._counts["pending"] += not trial.confirms
             case TrialStarted():
-                trial = self.trials[event.trial]
+                trial = self.trial(event.trial)
                 self._set_status(trial, "running")
                 trial.started = trial.started or event.time
             case TrialReported():
-                self._add_report(self.trials[event.trial], EpochReport.from_dict(event.report))
+                self._add_report(self.trial(event.trial), EpochReport.from_dict(event.report))
             case TrialEnded():
-                trial = self.trials[event.trial]
+                trial = self.trial(event.trial)
                 self._set_status(trial, event.status)
                 trial.ended, trial.reason, trial.details = event.time, event.reason, event.details
-                if not trial.is_unfinished:
+                if not (trial.is_unfinished or trial.confirms):
                     self.hypervolumes.append(self.hypervolume())
+            case SearchEnded():
+                self.search_ended = event.time
             case PointEvaluated():
                 self.evaluations[event.trial, event.epoch] = event.metrics
             case SweepEnded():
@@ -168,17 +180,28 @@ class SweepRecord:
     def _resume(self, event: SweepResumed) -> None:
         """Takes up what no driver worked on since the last event."""
         self.earlier_s += self._latest - self._resumed
-        self._resumed = event.time
+        self.earlier_search_s = self.searched_s
+        self._resumed, self.search_ended = event.time, None
         self.status, self.reason, self.ended = "running", "", None
-        for trial in self.trials.values():
+        for trial in self.every_trial:
             if trial.is_unfinished:
                 self._set_status(trial, "pending")
                 trial.ended, trial.reason = None, ""
 
     def _set_status(self, trial: Trial, status: AnyStatus) -> None:
-        self._counts[trial.status] -= 1
-        self._counts[status] += 1
+        if not trial.confirms:
+            self._counts[trial.status] -= 1
+            self._counts[status] += 1
         trial.status = status
+
+    def trial(self, name: str) -> Trial:
+        """The trial of this name, of the search or confirming."""
+        return self.confirming[name] if name in self.confirming else self.trials[name]
+
+    @property
+    def every_trial(self) -> list[Trial]:
+        """Those of the search, then those that confirm."""
+        return [*list(self.trials.values()), *list(self.confirming.values())]
 
     @property
     def active_s(self) -> float:
@@ -190,6 +213,16 @@ class SweepRecord:
         return self.earlier_s + now - self._resumed
 
     @property
+    def searched_s(self) -> float:
+        """Seconds that drivers searched, up to the latest event: what a time budget is of."""
+        return self.searched_until(self._latest)
+
+    def searched_until(self, now: float) -> float:
+        """The same at the time `now`."""
+        end = now if self.search_ended is None else self.search_ended
+        return self.earlier_search_s + end - self._resumed
+
+    @property
     def num_failed_evaluations(self) -> int:
         return sum(not metrics for metrics in list(self.evaluations.values()))
 
@@ -197,7 +230,8 @@ class SweepRecord:
         trial.training_time_s += report.metrics.get("validation_time_s", 0.0) + sum(
             epoch["epoch_time_s"] for epoch in report.training.values()
         )
-        self.num_epochs += report.epoch - trial.last_epoch
+        if not trial.confirms:
+            self.num_epochs += report.epoch - trial.last_epoch
         trial.last_epoch = report.epoch
         values = minimised(report.metrics, self.objectives)
         if not all(math.isfinite(value) for value in values):
@@ -207,7 +241,8 @@ class SweepRecord:
         if trial.best is None or values[0] < trial.best.values[0]:
             trial.best = point
         trial.front = with_point(trial.front, point)
-        self.front = with_point(self.front, point)
+        if not trial.confirms:
+            self.front = with_point(self.front, point)
 
     def hypervolume(self) -> float:
         """Of the front as it is now."""

@@ -37,6 +37,7 @@ BUDGETS = (
     "search.epochs",
     "search.stall",
     "search.stall.trials",
+    "confirm.seeds",
 )
 """The settings that may grow between two drivers of a sweep; None is no limit."""
 
@@ -72,7 +73,7 @@ def settings_of(history: list[Event]) -> dict[str, Any]:
 
 
 def require_same(history: list[Event], settings: SweepSettings) -> None:
-    """Checks that nothing but budgets differs, and that these only grew.
+    """Checks that nothing but budgets differs, and that these only grew; `confirm` may be added.
 
     Raises:
         UserError: the message lists every other difference.
@@ -81,7 +82,9 @@ def require_same(history: list[Event], settings: SweepSettings) -> None:
     lines = [
         f"  {name}: {_text(old)} before, {_text(new)} now"
         for name, old, new in differences(before, now)
-        if name != "storage" and not (name in BUDGETS and _grew(old, new))
+        if name != "storage"
+        and not (name in BUDGETS and _grew(old, new))
+        and not (name == "confirm" and old in (None, _ABSENT))
     ]
     if lines:
         text = "--resume: the sweep was started with other settings, and only its budgets may grow:"

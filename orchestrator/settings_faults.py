@@ -44,6 +44,7 @@ def inconsistencies(settings: SweepSettings) -> Faults:
     faults += _unfit_objectives(settings)
     faults += _unfit_early_stopping(settings)
     faults += _unfit_resources(settings)
+    faults += _unfit_confirmation(settings)
     if not faults:
         faults += _unfit_first_trials(settings) or _unfit_combinations(settings)
     return faults
@@ -131,6 +132,16 @@ def _unfit_early_stopping(settings: SweepSettings) -> Faults:
         text = f"no metric is called {rule.metric!r}{nearest(rule.metric, METRICS, _METRICS_IN_SHORT)}"
         faults.append((("early_stopping", "metric"), text))
     return faults
+
+
+def _unfit_confirmation(settings: SweepSettings) -> Faults:
+    if settings.confirm is None or "seed" not in settings.search_space:
+        return []
+    text = (
+        "confirm trains under further seeds, but the search space varies the seed already; remove seed "
+        "from search_space, or remove confirm"
+    )
+    return [(("confirm",), text)]
 
 
 def _unfit_resources(settings: SweepSettings) -> Faults:

@@ -186,11 +186,11 @@ def test_the_final_evaluation_goes_on_after_the_budget_and_ends_with_the_nodes()
     clock = Clock()
     stopper = stopper_of(10.0, clock)
     assert answers(stopper, clock, [1010.0]) == [True]
-    assert not stopper.must_end()
+    assert not stopper.stop_all()
     lost = stopper_of(None, clock, has_nodes=False)
     said = []
     for clock.now in (1020.0, 1035.0, 1041.0):
-        said.append(lost.must_end())
+        said.append(lost.stop_all())
     assert said == [False, False, True]
     assert lost.status == "failed"
 
@@ -198,7 +198,7 @@ def test_the_final_evaluation_goes_on_after_the_budget_and_ends_with_the_nodes()
 def test_an_interrupt_ends_the_final_evaluation() -> None:
     stopper = stopper_of()
     stopper.interrupt("SIGINT")
-    assert stopper.must_end()
+    assert stopper.stop_all()
 
 
 def test_tune_may_pickle_it_whatever_it_asks() -> None:

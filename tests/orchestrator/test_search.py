@@ -4,7 +4,7 @@ from sweep_events import ended, proposed, reported, settings_of
 
 from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord
-from orchestrator.search import ProposalSearcher, known_trials
+from orchestrator.search import TrialSearcher, known_trials, searched_trials
 from trainables.ray_train import CONFIG_KEY, KNOWN_EPOCH_KEY, NAME_KEY
 
 SETTINGS = settings_of()
@@ -20,7 +20,8 @@ def test_an_unfinished_trial_is_handed_out_with_the_last_epoch_that_it_reported(
     ]
     record = SweepRecord.of(SETTINGS, unfinished)
     proposals = Proposals(SETTINGS, known_trials(record))
-    searcher = ProposalSearcher(SETTINGS, record, proposals, record.apply, max_concurrent=2)
+    trials = searched_trials(SETTINGS, record, proposals, record.apply)
+    searcher = TrialSearcher(trials, max_concurrent=2)
     record.trials["trial-0000"].status = "running"  # once its driver has taken it up
     handed_out = [searcher.suggest(str(number)) for number in range(3)]
     assert [trial and (trial[NAME_KEY], trial[KNOWN_EPOCH_KEY]) for trial in handed_out] == [

@@ -7,7 +7,15 @@ import pytest
 from rich.console import Console
 from sweep_events import TRIALS, ended, proposed, record_of, reported, started
 
-from orchestrator.events import Event, PointEvaluated, SweepEnded, SweepResumed, SweepStarted, TrialEnded
+from orchestrator.events import (
+    Event,
+    PointEvaluated,
+    SearchEnded,
+    SweepEnded,
+    SweepResumed,
+    SweepStarted,
+    TrialEnded,
+)
 from orchestrator.record import SweepRecord
 from orchestrator.terminal import Progress, format_duration, front_as_table, progress_line, time_left
 
@@ -172,6 +180,7 @@ def test_on_a_terminal_only_failed_evaluations_leave_a_line() -> None:
 
 def test_progress_of_the_evaluation_is_told_in_place_of_the_time_left() -> None:
     record = record_of(START, started(TRIALS[0]), ended(TRIALS[0]))
+    record.apply(SearchEnded("all 1 trials ended", time=104.0))
     record.apply(EVALUATED)
     line = progress_line(record, "digits", 1, None, now=105.0)
     assert line.endswith("5 s gone, 1 points evaluated on the test set")
