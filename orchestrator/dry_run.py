@@ -63,8 +63,8 @@ def show(settings: SweepSettings, console: Console) -> None:
     work = estimate(settings)
     if confirm := settings.confirm:
         console.print(
-            f"confirming trains each configuration of the front under {confirm.seeds} further seeds: what "
-            f"that adds depends on the front, at most {confirm.seeds * work.epochs:,} epochs",
+            f"confirming trains each configuration of the front under {confirm.seeds} further seeds, "
+            f"as many as it has: at most {confirm.seeds * work.epochs:,} epochs more",
             highlight=False,
         )
     total = f"at most {work.epochs:,} epochs, {work.steps:,} steps, {work.items:,} items"
