@@ -63,8 +63,8 @@ def show(settings: SweepSettings, console: Console) -> None:
     work = estimate(settings)
     if confirm := settings.confirm:
         console.print(
-            f"confirming trains each configuration of the front under {confirm.seeds} further seeds, "
-            f"as many as it has: at most {confirm.seeds * work.epochs:,} epochs more",
+            f"confirming trains the front's configurations under {confirm.seeds} further seeds each; "
+            f"their number is known after the search, so at most {confirm.seeds * work.epochs:,} epochs",
             highlight=False,
         )
     total = f"at most {work.epochs:,} epochs, {work.steps:,} steps, {work.items:,} items"

@@ -134,7 +134,7 @@ def _left(seconds: float | None) -> str:
 def _confirming_parts(record: SweepRecord, confirm: ConfirmSettings | None, now: float) -> list[str]:
     statuses = [trial.status for trial in list(record.confirming.values())]
     return [
-        f"{_confirming_done(record, confirm)} trials that confirm its front",
+        f"confirming its front: {_confirming_done(record, confirm)} trials done",
         f"{statuses.count('running')} running",
         f"{statuses.count('failed')} failed",
         f"{format_duration(record.active_until(now))} gone",

@@ -8,6 +8,7 @@ from sweep_events import (
     EXAMPLES,
     OBJECTIVES,
     TRIALS,
+    confirming,
     ended,
     epochs_of_a_sweep,
     proposed,
@@ -282,3 +283,20 @@ def test_traces_of_an_interrupted_trial_stay(tmp_path: Path) -> None:
     Retention(paths, RetentionRule()).finish(record)
     assert paths.stored_traces(TRIALS[0])
     assert not paths.traces(TRIALS[1]).exists()
+
+
+@pytest.mark.parametrize(("status", "is_kept"), [("completed", False), ("interrupted", True)])
+def test_a_trial_that_confirms_keeps_its_checkpoint_until_it_is_done(
+    status: TrialStatus, is_kept: bool, tmp_path: Path
+) -> None:
+    sweep, name = Sweep(tmp_path, "all"), f"{TRIALS[0]}-seed-43"
+    checkpoint = sweep.paths.checkpoint(name)
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"state")
+    for event in (confirming(TRIALS[0], 43), reported(name, 1, 0.9, 3.0), ended(name, status)):
+        sweep.record.apply(event)
+        sweep.retention(event, sweep.record)
+    assert checkpoint.exists() == is_kept
+    sweep.retention.finish(sweep.record)
+    assert checkpoint.exists() == is_kept
+    assert not wanted_snapshots(sweep.record, RetentionRule("all", "best"))
