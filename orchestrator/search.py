@@ -1,4 +1,5 @@
-"""Our Optuna ask/tell as a `ray.tune` Searcher: Tune asks it for the next trial's configuration.
+"""The trials of a sweep, as Ray Tune asks for them: those of the search from our Optuna ask/tell, and
+those that confirm its front.
 
 Outcomes do not come back this way: they are events (see `orchestrator.tune_events`), and
 `ProposalListener` tells the study of them after the ledger has them.

@@ -167,8 +167,7 @@ def _confirm(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> None
     driver.leave_unwanted()
     left = unconfirmed(driver.record, driver.settings.confirm)
     if left:
-        num_configurations = len({repeat.confirms for repeat in left})
-        text = f"confirming {num_configurations} configurations of the front: {len(left)} trials"
+        text = f"confirming the front: {len(left)} trials under further seeds"
         driver.console.print(text, highlight=False)
         _tuner(driver, stopper, _confirmation(driver, len(left)), max_concurrent).fit()
 
