@@ -79,9 +79,8 @@ def confirmed_values(confirmation: Confirmation | None) -> dict[str, float]:
     """A confirmation as columns; empty where there is none."""
     if confirmation is None:
         return {}
-    return {
-        **{f"{name}_mean": value for name, value in confirmation.means.items()},
-        **{f"{name}_std": value for name, value in confirmation.deviations.items()},
-        NUM_SEEDS: confirmation.num_seeds,
-        FRONT_PROBABILITY: confirmation.front_probability,
-    }
+    values: dict[str, float] = {}
+    for name, mean in confirmation.means.items():
+        values |= {f"{name}_mean": mean, f"{name}_std": confirmation.deviations[name]}
+    values |= {NUM_SEEDS: confirmation.num_seeds, FRONT_PROBABILITY: confirmation.front_probability}
+    return values

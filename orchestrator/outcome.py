@@ -47,9 +47,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     if record.front:
         console.print(front_as_table(record, record.sorted_front()))
     if confirmed := confirmed_as_table(record):
-        console.print(
-            "\nthe front under further seeds, and the probability of each point to be on it then"
-        )
+        console.print("\nthe front under further seeds (front: the probability to be on it then)")
         console.print(confirmed)
     if outcome.storage_error:
         console.print(Text(f"storage: {outcome.storage_error}", style="red"))
