@@ -49,6 +49,8 @@ class FrontInfo(NamedTuple):
         front: the front's points, in order along x.
         confirmed: what further seeds say of them: columns `x`, `y`, `x_std` and `y_std` (0 where there
             is no deviation), `kind` and `hover`; empty where nothing is confirmed.
+        picked: the point of the front that the sweep's settings name; at most one.
+        note: what was wanted of the points and which one is picked, one sentence; empty where nothing.
         title: the sweep's name.
         has_line: whether the front is a line: with more than two objectives its picture is not.
     """
@@ -58,6 +60,8 @@ class FrontInfo(NamedTuple):
     points: pd.DataFrame
     front: pd.DataFrame
     confirmed: pd.DataFrame
+    picked: pd.DataFrame
+    note: str
     title: str
     has_line: bool
 
@@ -83,6 +87,7 @@ def info(table: FrontTable) -> FrontInfo:
         hover=[_hover(row, names) for row in table.points.to_dict("records")],
     )
     front = points.loc[points["on_front"]].sort_values(by=[x.metric, y.metric], ignore_index=True)
+    picked = front.loc[front["is_picked"]]
     confirmed = _confirmed(front, x, y)
     if len(confirmed):
         spreads = {
@@ -93,7 +98,17 @@ def info(table: FrontTable) -> FrontInfo:
             for name in names
         }
         front = front.assign(**spreads)
-    return FrontInfo(x, y, points, front, confirmed, table.title, has_line=len(names) <= 2)
+    return FrontInfo(
+        x,
+        y,
+        points,
+        front,
+        confirmed,
+        picked,
+        note=_note(table, picked),
+        title=table.title,
+        has_line=len(names) <= 2,
+    )
 
 
 def _confirmed(front: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
@@ -120,6 +135,22 @@ def _confirmed(front: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
     )
 
 
+def _note(table: FrontTable, picked: pd.DataFrame) -> str:
+    sentences = []
+    if table.constraints:
+        num_feasible = sum(table.points["is_feasible"].tolist())
+        sentences.append(
+            f"{num_feasible} of {len(table.points)} points hold {' and '.join(table.constraints)}."
+        )
+        if len(table.points) and not num_feasible:
+            sentences.append("Shown as the front is the one that is nearest to it.")
+    sentences += [
+        f"Picked by {table.pick}: {point['trial']}, epoch {point['epoch']}."
+        for point in picked.to_dict("records")
+    ]
+    return " ".join(sentences)
+
+
 def _axis(metric: str, table: FrontTable) -> Axis:
     label = _LABELS.get(metric, METRICS[metric].description if metric in METRICS else metric)
     return Axis(metric, label, metric in _LOGARITHMIC, table.objectives[metric])
@@ -134,6 +165,8 @@ def _hover(row: dict[Any, Any], objectives: list[str]) -> str:
             f"{name} under {row[NUM_SEEDS]} further seeds: {_spread(row, name)}" for name in objectives
         ]
         lines.append(f"probability to be on the front then: {row[FRONT_PROBABILITY]:.0%}")
+    if not row["is_feasible"]:
+        lines.append("breaks the constraints")
     lines += [
         f"{html.escape(str(name).removeprefix('param.'))} = {html.escape(_number(value))}"
         for name, value in row.items()
@@ -182,7 +215,8 @@ def plot(drawn: FrontInfo) -> go.Figure:
         showlegend=False,
         line={**outline, "shape": _step(drawn)},
         marker={
-            "size": 11,
+            "size": [15 if is_picked else 11 for is_picked in drawn.front["is_picked"]],
+            "symbol": ["star" if is_picked else "circle" for is_picked in drawn.front["is_picked"]],
             "color": [_colour(str(kind)) for kind in drawn.front["kind"]],
             "line": outline,
         },
@@ -262,6 +296,7 @@ def to_html(drawn: FrontInfo) -> str:
         num_points=len(drawn.points),
         num_trials=drawn.points["trial"].nunique(),
         num_front=len(drawn.front),
+        note=html.escape(drawn.note),
         figure=figure,
         table=_table(drawn),
     )
@@ -308,7 +343,7 @@ p {{ color: #555; margin: 4px 2px; }}
 </style></head><body>
 <h1>{title}</h1>
 <p>{num_front} points on the front, of {num_points} validated epochs of {num_trials} trials.
-Hover a point for its configuration.</p>
+Hover a point for its configuration. {note}</p>
 <div class="figure">{figure}</div>
 <div class="scroll">{table}</div>
 </body></html>
@@ -340,6 +375,12 @@ def to_png(drawn: FrontInfo) -> bytes:
             fmt="x", ms=5, color="#555555", elinewidth=0.8, capsize=2, zorder=2, label=_CONFIRMED,
         )  # fmt: skip
     axes.plot([], [], "o-", color="#222222", lw=1.2, markerfacecolor="white", label="front")
+    if len(drawn.picked):
+        axes.scatter(
+            drawn.picked[drawn.x.metric], drawn.picked[drawn.y.metric],
+            s=150, zorder=4, marker="*", color=[_colour(str(kind)) for kind in drawn.picked["kind"]],
+            edgecolors="#222222", linewidths=1.0, label="picked",
+        )  # fmt: skip
     if drawn.x.logarithmic:
         axes.set_xscale("log")
         ticks = _log_ticks(drawn)

@@ -114,7 +114,10 @@ def confirmations(record: SweepRecord) -> dict[tuple[str, int], Confirmation]:
     """
     by_seed = {trial.name: _points_by_seed(record, trial) for trial in confirmed_trials(record, "front")}
     found = {trial: points for trial, points in by_seed.items() if points}
-    drawn = [np.array([[p.values for p in seed] for seed in points]) for points in found.values()]
+    drawn = [
+        np.array([[_counting_values(record, point) for point in seed] for seed in points])
+        for points in found.values()
+    ]
     result: dict[tuple[str, int], Confirmation] = {}
     for (trial, points), probabilities in zip(found.items(), front_probabilities(drawn), strict=True):
         for epoch, values, probability in zip(
@@ -146,6 +149,11 @@ def point_at(trial: Trial, epoch: int) -> Point | None:
     return max(earlier, key=lambda point: point.epoch) if earlier else None
 
 
+def _counting_values(record: SweepRecord, point: Point) -> tuple[float, ...]:
+    """A point's values; infinite where it breaks the constraints."""
+    return point.values if record.violation(point.metrics) == 0 else (math.inf,) * len(point.values)
+
+
 def _confirmation(record: SweepRecord, points: Sequence[Point], probability: float) -> Confirmation:
     means: dict[str, float] = {}
     deviations: dict[str, float] = {}
@@ -157,20 +165,21 @@ def _confirmation(record: SweepRecord, points: Sequence[Point], probability: flo
 
 
 def front_probabilities(trials: Sequence[Values]) -> list[Values]:
-    """The probability of each point that no other dominates it when each trial draws one of its seeds.
+    """The probability of each point that it holds the constraints and no other that does dominates it,
+    when each trial draws one of its seeds.
 
     Trials draw uniformly and independently; all points of a trial share its draw. With V_i(s) the values
     of point i under seed s of its trial,
 
-        P_i = mean over s of [no other point of the trial dominates V_i(s) under s]
+        P_i = mean over s of [V_i(s) is finite and no other point of the trial dominates it under s]
               * product over the other trials j of (1 - share of j's seeds under which a point of j
                 dominates V_i(s))
 
     which is exact, since the other draws are independent once s is given.
 
     Args:
-        trials: of each, its values (seed, point, objective), minimised; numbers of seeds and points may
-            differ from trial to trial.
+        trials: of each, its values (seed, point, objective), minimised, infinite where the point
+            breaks the constraints then; numbers of seeds and points may differ from trial to trial.
 
     Returns:
         Of each trial, the probability of each point.
@@ -179,6 +188,7 @@ def front_probabilities(trials: Sequence[Values]) -> list[Values]:
     for i, own in enumerate(trials):
         # The trial's own points meet under the same seed: a group of one draw for each.
         survives = 1.0 - np.stack([_is_dominated(seed[None], seed[None])[0, 0] for seed in own])
+        survives *= np.isfinite(own).all(axis=-1)
         for j, others in enumerate(trials):
             if j != i:
                 survives *= 1.0 - _is_dominated(own, others).mean(axis=1)

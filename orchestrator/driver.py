@@ -72,7 +72,7 @@ class Driver:
         _log_to(self.paths.log)
         self.ledger = Ledger(self.paths.ledger)
         rule = RetentionRule(self.settings.tracking.embeddings, self.settings.evaluation.points)
-        self.proposals = Proposals(self.settings, known_trials(self.record))
+        self.proposals = Proposals(self.settings, known_trials(self.settings, history))
         self.stopping = StoppingRule(self.settings)
         self.progress = Progress(
             console,

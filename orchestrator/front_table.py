@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -23,15 +23,19 @@ class FrontTable:
         title: the sweep's name.
         objectives: metric to direction, in the order of the axes.
         points: one row a (trial, epoch), the front's first, along the first objective. Columns:
-            `trial`, `epoch`, `on_front`, `status`, a column each metric, and `param.NAME` each
-            parameter (missing where it does not exist). Where points of the front are confirmed
-            under further seeds also, of each objective, `NAME_mean` and `NAME_std`, and `num_seeds`
-            and `front_probability` (missing where a point is not).
+            `trial`, `epoch`, `on_front`, `is_picked`, `is_feasible`, `status`, a column each metric,
+            and `param.NAME` each parameter (missing where it does not exist). Where points of the
+            front are confirmed under further seeds also, of each objective, `NAME_mean` and
+            `NAME_std`, and `num_seeds` and `front_probability` (missing where a point is not).
+        constraints: as they are written.
+        pick: the rule that names the picked point; empty where there is none.
     """
 
     title: str
     objectives: dict[str, Direction]
     points: pd.DataFrame
+    constraints: tuple[str, ...] = ()
+    pick: str = ""
 
     @property
     def front(self) -> pd.DataFrame:
@@ -40,18 +44,21 @@ class FrontTable:
     def with_run_ids(self, run_ids: Mapping[str, str]) -> FrontTable:
         """The same table with a column `run_id`."""
         points = self.points.assign(run_id=[run_ids.get(trial) for trial in self.points["trial"]])
-        return FrontTable(self.title, self.objectives, points)
+        return replace(self, points=points)
 
 
 def front_table(title: str, record: SweepRecord) -> FrontTable:
     """The table of a sweep as it is now."""
     front = {(point.trial, point.epoch) for point in record.front}
+    picked = record.picked
     confirmed = confirmations(record)
     rows = [
         {
             "trial": point.trial,
             "epoch": point.epoch,
             "on_front": (point.trial, point.epoch) in front,
+            "is_picked": point is picked,
+            "is_feasible": record.violation(point.metrics) == 0,
             "status": trial.status,
             **point.metrics,
             **record.evaluations.get((trial.name, point.epoch), {}),
@@ -61,8 +68,10 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
         for trial in record.trials.values()
         for point in trial.points
     ]
-    columns = ["trial", "epoch", "on_front", "status", *record.objectives]
-    points = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns).astype({"on_front": bool})
+    flags = ("on_front", "is_picked", "is_feasible")
+    columns = ["trial", "epoch", *flags, "status", *record.objectives]
+    points = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    points = points.astype(dict.fromkeys(flags, bool))
     # Whole numbers stay whole where some trials lack them.
     sparse = [name for name in points.columns if str(name).startswith("param.") or name == NUM_SEEDS]
     points = points.astype({name: points[name].convert_dtypes().dtype for name in sparse})
@@ -72,7 +81,8 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
         ascending=[False, record.objectives[first] == "min", True, True],
         ignore_index=True,
     )
-    return FrontTable(title, dict(record.objectives), points)
+    constraints = tuple(record.constraints.texts())
+    return FrontTable(title, dict(record.objectives), points, constraints, record.pick)
 
 
 def confirmed_values(confirmation: Confirmation | None) -> dict[str, float]:

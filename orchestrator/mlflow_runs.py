@@ -244,6 +244,10 @@ class MlflowRuns:
         run_tags = [RunTag(key, value) for key, value in tags.items()]
         self._client.log_batch(self.run_ids[trial], tags=run_tags)
 
+    def tag_sweep(self, tags: Mapping[str, str]) -> None:
+        """Tags of the sweep's own run."""
+        self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+
     def close(self, event: SweepEnded, num_failed_evaluations: int) -> None:
         """Ends the sweep's run."""
         tags = {

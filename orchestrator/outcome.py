@@ -53,6 +53,8 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         console.print(Text(f"storage: {outcome.storage_error}", style="red"))
     is_failed = outcome.status == "failed"
     console.print(Text(_summary(outcome), style="red" if is_failed else ""), highlight=False)
+    for line in _choices(outcome):
+        console.print(Text(line), highlight=False, soft_wrap=True)
     for text in _warnings(outcome):
         console.print(Text(text, style="red"))
     for line in _places(outcome):
@@ -75,6 +77,30 @@ def _summary(outcome: Outcome) -> str:
         f"front: {len(record.front)} points, hypervolume {record.hypervolume():.4g}"
         + (f"; confirming trials: {confirmed}" if confirmed else "")
     )
+
+
+def _choices(outcome: Outcome) -> list[str]:
+    """What was wanted of the points, and which one the settings name."""
+    record = outcome.record
+    lines = []
+    if record.constraints:
+        texts = " and ".join(record.constraints.texts())
+        if not record.is_feasible:
+            lines.append(f"no point holds {texts}; the front shows the one that is nearest to it")
+        else:
+            lines.append(f"the front holds {texts}")
+    if record.baseline is not None:
+        values = ", ".join(f"{n} {record.baseline.metrics[n]:.4g}" for n in record.objectives)
+        lines.append(f"baseline: {record.baseline.trial} epoch {record.baseline.epoch}, {values}")
+    elif record.names_baseline:
+        lines.append("no trial without a head completed, so what names the baseline was not applied")
+    if (point := record.picked) is not None:
+        values = ", ".join(f"{n} {point.metrics[n]:.4g}" for n in record.objectives)
+        folder = _relative(outcome.paths.snapshot(point.trial, point.epoch))
+        lines.append(f"picked ({record.pick}): {point.trial} epoch {point.epoch}, {values}, in {folder}")
+    elif record.pick and record.front:
+        lines.append(f"picked ({record.pick}): no point of the front")
+    return lines
 
 
 def _warnings(outcome: Outcome) -> list[str]:

@@ -64,17 +64,30 @@ class Proposal(NamedTuple):
     sampler_state: dict[str, Any]
 
 
+class Told(NamedTuple):
+    """What the study is told of a trial that gave something.
+
+    Attributes:
+        values: of the objectives, in their order and own directions.
+        excesses: by how much it breaks each constraint, 0 or less where it holds it; none where there
+            are no constraints.
+    """
+
+    values: Sequence[float]
+    excesses: Mapping[str, float] = {}
+
+
 class Known(NamedTuple):
     """A trial of before, for `Proposals`.
 
     Attributes:
         values: as proposed, with what the sampler wrote down.
-        told: its objective values; None where it failed; "running" where it has not ended.
+        told: what the study was told of it; None where it failed; "running" where it has not ended.
     """
 
     values: Mapping[str, Value]
     sampler_state: Mapping[str, Any]
-    told: Sequence[float] | Literal["running"] | None
+    told: Told | Literal["running"] | None
 
 
 class Proposals:
@@ -104,6 +117,10 @@ class Proposals:
             for name, value in known.sampler_state.get(_OF_STUDY, {}).items():
                 self._storage.set_study_system_attr(self.study._study_id, name, value)
         self._num_asked = len(history)
+        self._open: dict[int, optuna.Trial] = {
+            trial.number: optuna.Trial(self.study, trial._trial_id)
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        }
         self._planned = list(settings.planned_trials())
 
     def _sampler(self, number: int) -> BaseSampler:
@@ -115,15 +132,15 @@ class Proposals:
             return SAMPLERS[self._settings.search.sampler](int(seed))
 
     def _as_trial(self, known: Known) -> optuna.trial.FrozenTrial:
-        if isinstance(known.told, str):
-            state, values = TrialState.RUNNING, None
-        elif known.told is None:
-            state, values = TrialState.FAIL, None
+        told = known.told if isinstance(known.told, Told) else None
+        if told is not None:
+            state = TrialState.COMPLETE
         else:
-            state, values = TrialState.COMPLETE, known.told
+            state = TrialState.FAIL if known.told is None else TrialState.RUNNING
         return optuna.trial.create_trial(
             state=state,
-            values=values,
+            values=told and told.values,
+            constraints=dict(told.excesses) if told else None,
             params=dict(known.values),
             distributions={n: distribution(self._settings.search_space[n]) for n in known.values},
             system_attrs={n: v for n, v in known.sampler_state.items() if n != _OF_STUDY},
@@ -137,6 +154,7 @@ class Proposals:
             self.study.enqueue_trial(given)
         self._num_asked += 1
         trial = self.study.ask()
+        self._open[trial.number] = trial
         values: dict[str, Value] = {}
         for name in self._order:
             parameter = self._settings.search_space[name]
@@ -163,13 +181,16 @@ class Proposals:
             self._settings.search_space, self._settings.search.seed, number - len(self._planned)
         )
 
-    def tell(self, number: int, values: Sequence[float]) -> None:
-        """Reports a trial's objective values, in the objectives' order and own directions."""
-        self.study.tell(number, list(values))
+    def tell(self, number: int, told: Told) -> None:
+        """Reports what a trial came to."""
+        trial = self._open.pop(number)
+        for constraint, excess in told.excesses.items():
+            trial.set_constraint(constraint, excess)
+        self.study.tell(trial, list(told.values))
 
     def tell_failed(self, number: int) -> None:
         """Reports that a trial gave nothing, so that it is not left running in the study."""
-        self.study.tell(number, state=TrialState.FAIL)
+        self.study.tell(self._open.pop(number), state=TrialState.FAIL)
 
     def states(self) -> Mapping[int, str]:
         """Number of each trial to its state in the study."""

@@ -40,6 +40,8 @@ BUDGETS = (
     "confirm.seeds",
 )
 """The settings that may grow between two drivers of a sweep; None is no limit."""
+_FREE = ("storage", "pick")
+"""The settings that nothing of the search depends on."""
 
 
 def find_sweep(name: str, storage: str) -> SweepPaths:
@@ -82,7 +84,7 @@ def require_same(history: list[Event], settings: SweepSettings) -> None:
     lines = [
         f"  {name}: {_text(old)} before, {_text(new)} now"
         for name, old, new in differences(before, now)
-        if name != "storage"
+        if name not in _FREE
         and not (name in BUDGETS and _grew(old, new))
         and not (name == "confirm" and old in (None, _ABSENT))
     ]

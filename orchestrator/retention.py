@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.constraints import Constraints
 from orchestrator.events import Event, TrialEnded, TrialReported
 from orchestrator.pareto import minimised
 from orchestrator.paths import SweepPaths
@@ -50,9 +51,11 @@ def evaluated_points(record: SweepRecord, of: EvaluatedPoints) -> set[Key]:
 def wanted_snapshots(record: SweepRecord, rule: RetentionRule) -> set[Key]:
     """The (trial, epoch) of each snapshot to keep.
 
-    The front's; those of the final evaluation; each trial's own front's where all embeddings are wanted.
+    The front's, also without the constraints, and what may come onto it once the baseline is known;
+    those of the final evaluation; each trial's own front's where all embeddings are wanted.
     """
-    wanted = {(point.trial, point.epoch) for point in record.front}
+    points = (record.front, record.unconstrained_front, record.candidates)
+    wanted = {(point.trial, point.epoch) for kept in points for point in kept}
     wanted |= evaluated_points(record, rule.evaluated)
     if rule.embeddings == "all":
         fronts = (trial.front for trial in record.trials.values())
@@ -61,10 +64,15 @@ def wanted_snapshots(record: SweepRecord, rule: RetentionRule) -> set[Key]:
 
 
 class OwnFront:
-    """Makes, for each trial, the test whether an epoch is on the trial's own front so far."""
+    """Makes, for each trial, the test whether an epoch is on the trial's own front so far, where the
+    constraints' left sides are objectives too: no other epoch can come onto the sweep's.
+    """
 
-    def __init__(self, objectives: Mapping[str, Direction]) -> None:
+    def __init__(
+        self, objectives: Mapping[str, Direction], constraints: Constraints | None = None
+    ) -> None:
         self._objectives = dict(objectives)
+        self._constraints = constraints or Constraints()
 
     def __call__(self) -> Callable[[EpochReport], bool]:
         front: list[Point] = []
@@ -74,6 +82,7 @@ class OwnFront:
             values = minimised(report.metrics, self._objectives)
             if not all(math.isfinite(value) for value in values):
                 return False
+            values += self._constraints.minimised(report.metrics)
             point = Point("", report.epoch, report.metrics, values)
             front = with_point(front, point)
             return point in front

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from orchestrator.confirmation import unconfirmed
 from orchestrator.events import Event, TrialEnded, TrialProposed
-from orchestrator.proposals import Known, Proposals
+from orchestrator.proposals import Known, Proposals, Told
 from orchestrator.record import SweepRecord, Trial
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings
@@ -87,22 +87,31 @@ def trial_name(number: int) -> str:
     return f"trial-{number:04d}"
 
 
-def known_trials(record: SweepRecord) -> list[Known]:
-    """What the study is told of the trials of a sweep that is resumed."""
+def known_trials(settings: SweepSettings, history: Iterable[Event]) -> list[Known]:
+    """What the study of a sweep that is resumed is told: of each trial what it was told before, also
+    where the constraints say otherwise now that the baseline is known.
+    """
+    record = SweepRecord.of(settings)
+    told_before: dict[str, Told | None] = {}
+    for event in history:
+        record.apply(event)
+        if isinstance(event, TrialEnded) and event.trial in record.trials:
+            told_before[event.trial] = told(record.trials[event.trial], record)
     return [
-        Known(t.parameters, t.sampler_state, "running" if t.is_unfinished else told(t, record))
+        Known(t.parameters, t.sampler_state, "running" if t.is_unfinished else told_before[t.name])
         for t in record.trials.values()
     ]
 
 
-def told(trial: Trial, record: SweepRecord) -> list[float] | None:
-    """The objective values of the point that stands for an ended trial; None where it has none."""
+def told(trial: Trial, record: SweepRecord) -> Told | None:
+    """The point that stands for an ended trial, as the study is told of it; None where it has none."""
     point = record.representative(trial)
     if trial.status == "failed" or point is None:
         return None
     values = [point.metrics[name] for name in record.objectives]
     assert all(math.isfinite(value) for value in values)
-    return values
+    texts = record.constraints.texts()
+    return Told(values, dict(zip(texts, record.excesses(point.metrics), strict=True)))
 
 
 class ProposalListener:
@@ -115,8 +124,8 @@ class ProposalListener:
         if not isinstance(event, TrialEnded) or event.trial not in record.trials:
             return
         trial = record.trials[event.trial]
-        values = told(trial, record)
-        if values is None:
+        came_to = told(trial, record)
+        if came_to is None:
             self._proposals.tell_failed(trial.number)
         else:
-            self._proposals.tell(trial.number, values)
+            self._proposals.tell(trial.number, came_to)

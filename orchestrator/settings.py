@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
 
+from orchestrator.constraints import Expression, parse_bound
 from orchestrator.errors import UserError
 from orchestrator.search_space import Parameter, Value, complete, grid, setting_names
 from orchestrator.settings_faults import inconsistencies
@@ -189,7 +190,9 @@ class SweepSettings(_Settings):
     search_space: dict[str, Parameter]
     first_trials: list[dict[str, Value]] = []
     objectives: dict[str, Direction] = {"knn_accuracy": "max", "d_eff": "min"}
-    reference_point: dict[str, float] = {}
+    reference_point: dict[str, float | str] = {}
+    constraints: Annotated[list[str], BeforeValidator(parse_names)] = []
+    pick: str | None = "knee"
     search: SearchSettings = SearchSettings()
     early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
     resources: ResourceSettings = ResourceSettings()
@@ -230,12 +233,15 @@ class SweepSettings(_Settings):
         gpus = min(trial.gpus, 1) if given.gpus is None else given.gpus
         return ResourceSettings(workers=0, cpus=cpus, gpus=gpus, max_concurrent=trial.max_concurrent)
 
-    def reference(self) -> dict[str, float]:
+    def reference(self) -> dict[str, float | Expression]:
         """The hypervolume's reference: per objective the YAML's value, else the worst there can be."""
         return {name: self._worst(name) for name in self.objectives}
 
-    def _worst(self, objective: str) -> float:
-        worst = self.reference_point.get(objective, METRICS[objective].worst)
+    def _worst(self, objective: str) -> float | Expression:
+        given = self.reference_point.get(objective)
+        if isinstance(given, str):
+            return parse_bound(given, objective)
+        worst = METRICS[objective].worst if given is None else given
         if worst == "embedding_dim":
             return float(self.trial.embedding_dim)
         assert worst is not None and not isinstance(worst, str)

@@ -5,11 +5,13 @@ Called by `orchestrator.settings`, which says it with the lines of the file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from orchestrator.constraints import parse_bound, parse_constraint
+from orchestrator.pick import needs_baseline, parse_pick
 from orchestrator.search_space import (
     Value,
     check,
@@ -22,12 +24,10 @@ from orchestrator.search_space import (
 from orchestrator.settings_sentences import nearest, sentence
 from orchestrator.yaml_source import Location
 from trainables.config import CROSS_CHECKED
-from trainables.reports import METRICS
+from trainables.reports import METRIC_NAMES_IN_SHORT, METRICS
 
 if TYPE_CHECKING:
     from orchestrator.settings import SweepSettings
-
-_METRICS_IN_SHORT = [n for n in METRICS if not n.startswith("recall")] + ["recall_at_1 .. recall_at_20"]
 
 Faults = list[tuple[Location, str]]
 """Each a place in the file, and what is wrong there."""
@@ -42,10 +42,12 @@ def inconsistencies(settings: SweepSettings) -> Faults:
         ]
     faults += _unfit_sampler(settings)
     faults += _unfit_objectives(settings)
+    faults += _unfit_expressions(settings)
     faults += _unfit_early_stopping(settings)
     faults += _unfit_resources(settings)
     faults += _unfit_confirmation(settings)
     if not faults:
+        faults += _missing_baseline(settings)
         faults += _unfit_first_trials(settings) or _unfit_combinations(settings)
     return faults
 
@@ -99,7 +101,7 @@ def _unfit_objectives(settings: SweepSettings) -> Faults:
         faults.append((("objectives",), "name at least one objective, such as knn_accuracy: max"))
     for name, direction in settings.objectives.items():
         if name not in METRICS:
-            text = f"no metric is called {name!r}{nearest(name, METRICS, _METRICS_IN_SHORT)}"
+            text = f"no metric is called {name!r}{nearest(name, METRICS, METRIC_NAMES_IN_SHORT)}"
             faults.append((("objectives", name), text))
         elif METRICS[name].worst is None and name not in settings.reference_point:
             text = f"{name} has no worst value of its own; give one under reference_point"
@@ -117,6 +119,44 @@ def _unfit_objectives(settings: SweepSettings) -> Faults:
     return faults
 
 
+def _unfit_expressions(settings: SweepSettings) -> Faults:
+    """The constraints, the pick and the bounds of the reference point that cannot be read."""
+    faults: Faults = []
+    for place, read in _expressions(settings):
+        try:
+            read()
+        except ValueError as error:
+            faults.append((place, str(error)))
+    return faults
+
+
+def _missing_baseline(settings: SweepSettings) -> Faults:
+    """The expressions that name a baseline where none is tried first."""
+    firsts = [complete(settings.search_space, settings.trial, given) for given in settings.first_trials]
+    fixed = settings.trial.head.kind
+    if any(values.get("head.kind", fixed) == "none" for values in firsts):
+        return []
+    text = (
+        "it names the baseline, which is the first trial with head.kind none, and first_trials has "
+        "none; add {head.kind: none} there"
+    )
+    return [(place, text) for place, read in _expressions(settings) if read()]
+
+
+def _expressions(settings: SweepSettings) -> Iterator[tuple[Location, Callable[[], bool]]]:
+    """The place of each expression, and what reads it and says whether it names the baseline."""
+    for index, text in enumerate(settings.constraints):
+        yield ("constraints", index), lambda text=text: parse_constraint(text).needs_baseline
+    if settings.pick is not None:
+        yield ("pick",), lambda: needs_baseline(parse_pick(settings.pick or ""))
+    for name, value in settings.reference_point.items():
+        if isinstance(value, str):
+            yield (
+                ("reference_point", name),
+                lambda name=name, text=value: bool(parse_bound(text, name).names.of_baseline),
+            )
+
+
 def _unfit_early_stopping(settings: SweepSettings) -> Faults:
     faults: Faults = []
     rule = settings.early_stopping
@@ -129,7 +169,9 @@ def _unfit_early_stopping(settings: SweepSettings) -> Faults:
         text = f"{rule.kind} takes no metric; remove it, or set kind to asha"
         faults.append((("early_stopping", "metric"), text))
     elif rule.metric is not None and rule.metric not in METRICS:
-        text = f"no metric is called {rule.metric!r}{nearest(rule.metric, METRICS, _METRICS_IN_SHORT)}"
+        text = (
+            f"no metric is called {rule.metric!r}{nearest(rule.metric, METRICS, METRIC_NAMES_IN_SHORT)}"
+        )
         faults.append((("early_stopping", "metric"), text))
     return faults
 

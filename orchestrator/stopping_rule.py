@@ -39,9 +39,10 @@ class StoppingRule:
         values = minimised(metrics, self._objectives)
         if not all(math.isfinite(value) for value in values):
             return None
+        self._halving.violation = record.violation
         stop = self._halving.observe(name, self._stratum(trial), epoch, RungPoint(values, metrics))
-        is_last = epoch >= trial.config["epochs"]
-        return None if stop is None or is_last else stop.reason
+        is_needed = epoch >= trial.config["epochs"] or record.is_baseline(name)
+        return None if stop is None or is_needed else stop.reason
 
     def _stratum(self, trial: Trial) -> Hashable:
         return tuple(value_of(trial.config, name) for name in self._settings.stratify_by)

@@ -31,7 +31,7 @@ from orchestrator.front_table import FrontTable, confirmed_values, front_table
 from orchestrator.mlflow_runs import TRACES, MlflowRuns
 from orchestrator.operation_queue import OperationQueue
 from orchestrator.paths import SweepPaths
-from orchestrator.record import SweepRecord
+from orchestrator.record import Point, SweepRecord
 from orchestrator.retention import Key, RetentionRule, wanted_snapshots
 from trainables.reports import EpochReport
 
@@ -70,6 +70,7 @@ class Tracker:
         self._published: set[Key] = set()
         self._traced: set[str] = set()
         self._marks: dict[str, str] = {}
+        self._choices: dict[str, str] = {}
         self._refreshed = 0.0
         self._is_replaying = False
         self._operations = OperationQueue()
@@ -165,10 +166,11 @@ class Tracker:
 
     def _log_progress(self, event: TrialEnded, record: SweepRecord) -> None:
         values = {
-            "hypervolume": record.hypervolume(),
             "front_size": float(len(record.front)),
             "failed_trials": float(record.count("failed")),
         }
+        if record.reference is not None:
+            values["hypervolume"] = record.hypervolume()
         num_ended = record.num_ended
         self._operations.put(lambda: self.runs.log_progress(values, num_ended, event.time))
         if not self._is_replaying:
@@ -249,8 +251,13 @@ class Tracker:
         left = self._marks.keys() - marks.keys()
         changed = {trial: epochs for trial, epochs in marks.items() if self._marks.get(trial) != epochs}
         self._marks = marks
+        choices = _choices(record)
+        changed_choices = {n: text for n, text in choices.items() if self._choices.get(n) != text}
+        self._choices = choices
 
         def operation() -> None:
+            if changed_choices:
+                self.runs.tag_sweep(changed_choices)
             for trial in left:
                 self.runs.tag(trial, {"on_front": "false", "front_epochs": ""})
             for trial, epochs in changed.items():
@@ -282,6 +289,23 @@ def _front_marks(record: SweepRecord) -> dict[str, str]:
     for point in record.front:
         epochs.setdefault(point.trial, []).append(point.epoch)
     return {trial: _write_epochs(values) for trial, values in epochs.items()}
+
+
+def _choices(record: SweepRecord) -> dict[str, str]:
+    """What the sweep's run says of its baseline, its reference point and the picked point, as tags."""
+    reference = record.reference or {}
+    choices = {
+        "constraints": "; ".join(record.constraints.texts()),
+        "reference_point": ", ".join(f"{name} {value:.6g}" for name, value in reference.items()),
+        "baseline": _name(record.baseline),
+        "pick": record.pick,
+        "picked": _name(record.picked),
+    }
+    return {name: text for name, text in choices.items() if text or name == "picked"}
+
+
+def _name(point: Point | None) -> str:
+    return "" if point is None else f"{point.trial}, epoch {point.epoch}"
 
 
 def _write_epochs(epochs: Iterable[int]) -> str:

@@ -82,6 +82,7 @@ def evaluate(
         "knn_accuracy": knn_accuracy(neighbours, query_labels),
         **recalls(neighbours, query_labels),
         **{name: float(components.num_components(share)) for name, share in VARIANCE_SHARES.items()},
+        "embedding_bytes": float(d_eff * torch.float32.itemsize),
         "reconstruction_error": float(errors.absolute[d_eff]),
         "reconstruction_error_relative": float(errors.relative[d_eff]),
     }

@@ -58,6 +58,7 @@ METRICS: dict[str, Metric] = {
     "reconstruction_error_relative": Metric(
         "min", "squared residual as a share of the queries' total variance", 1.0
     ),
+    "embedding_bytes": Metric("min", "bytes of an embedding on its d_eff components, float32"),
     "encoder_d_eff": Metric("min", "d_eff of the encoder's own output", "embedding_dim"),
     "unnormalized_d_eff": Metric("min", "d_eff of the head's output before L2", "embedding_dim"),
     "correlation_rms": Metric("min", "RMS off-diagonal correlation of the embedding's features", 1.0),
@@ -69,6 +70,9 @@ METRICS: dict[str, Metric] = {
     "validation_time_s": Metric("min", "wall time of the validation, seconds"),
 }
 
+METRIC_NAMES_IN_SHORT = [n for n in METRICS if not n.startswith("recall")] + [
+    "recall_at_1 .. recall_at_20"
+]
 TRAINING_METRICS = ("train_loss", "no_positive_share", "epoch_time_s")
 """The metrics that every epoch has, validated or not."""
 

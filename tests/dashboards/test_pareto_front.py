@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,16 @@ HOSTILE = '</script><script>hostile()</script><img src="http://evil.example/x" o
 
 
 def row(trial: str, accuracy: float, d_eff: float, on_front: bool, **more: Any) -> dict[str, Any]:
-    values = {"trial": trial, "epoch": 5, "on_front": on_front, "status": "completed"}
+    flags = {"on_front": on_front, "is_picked": False, "is_feasible": True}
+    values = {"trial": trial, "epoch": 5, **flags, "status": "completed"}
     return {**values, "knn_accuracy": accuracy, "d_eff": d_eff, "param.head.kind": "mlp", **more}
 
 
 def table(*rows: dict[str, Any], title: str = "digits", objectives: Any = OBJECTIVES) -> FrontTable:
-    columns = ["trial", "epoch", "on_front", "status", "knn_accuracy", "d_eff"]
-    points = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns).astype({"on_front": bool})
-    return FrontTable(title, objectives, points)
+    flags = ["on_front", "is_picked", "is_feasible"]
+    columns = ["trial", "epoch", *flags, "status", "knn_accuracy", "d_eff"]
+    points = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    return FrontTable(title, objectives, points.astype(dict.fromkeys(flags, bool)))
 
 
 THREE = table(
@@ -194,7 +197,9 @@ def test_a_sweep_without_points_has_its_pages() -> None:
     empty = render(table())
     assert b"0 points on the front, of 0 validated epochs of 0 trials" in empty["pareto_front.html"]
     assert empty["pareto_front.png"].startswith(b"\x89PNG")
-    assert empty["pareto_front.csv"].decode().splitlines() == ["trial,epoch,status,knn_accuracy,d_eff"]
+    assert empty["pareto_front.csv"].decode().splitlines() == [
+        "trial,epoch,is_picked,is_feasible,status,knn_accuracy,d_eff"
+    ]
 
 
 def test_one_objective_is_drawn_over_epochs() -> None:
@@ -224,6 +229,26 @@ def test_importing_the_page_loads_neither_ray_nor_torch() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_constraints_and_the_picked_point_are_named() -> None:
+    points = table(
+        row("trial-0002", 0.95, 40.0, True, is_picked=True),
+        row("trial-0003", 0.5, 3.0, False, is_feasible=False),
+    )
+    drawn = info(replace(points, constraints=("knn_accuracy >= 0.9",), pick="knee"))
+    assert drawn.note == "1 of 2 points hold knn_accuracy >= 0.9. Picked by knee: trial-0002, epoch 5."
+    assert list(drawn.picked["trial"]) == ["trial-0002"]
+    assert [("breaks" in text) for text in drawn.points["hover"]] == [False, True]
+    assert "knn_accuracy &gt;= 0.9" in to_html(drawn)
+    markers = [trace["marker"] for trace in plot(drawn).to_dict()["data"] if trace["name"] == "front"]
+    assert markers[0]["symbol"] == ["star"]
+
+
+def test_a_front_that_breaks_the_constraints_says_so() -> None:
+    points = table(row("trial-0003", 0.5, 3.0, True, is_feasible=False))
+    drawn = info(replace(points, constraints=("knn_accuracy >= 0.9",), pick="knee"))
+    assert drawn.note.endswith("Shown as the front is the one that is nearest to it.")
 
 
 def confirmed(accuracy: float, d_eff: float, seeds: int | None = 2, **more: float) -> dict[str, Any]:

@@ -50,7 +50,9 @@ epochs_of_a_sweep = st.lists(
 
 
 def proposed(trial: str, number: int = 0, **parameters: Any) -> TrialProposed:
-    return TrialProposed(trial, number, parameters, TrialConfig().model_dump(), time=0.0)
+    kind = parameters.get("head.kind", "monotonic")
+    config = TrialConfig.model_validate({"head": {"kind": kind}}).model_dump()
+    return TrialProposed(trial, number, parameters, config, time=0.0)
 
 
 def confirming(of: str, seed: int) -> TrialProposed:
@@ -63,8 +65,10 @@ def started(trial: str, time: float = 0.0) -> TrialStarted:
     return TrialStarted(trial, time)
 
 
-def reported(trial: str, epoch: int, accuracy: float, d_eff: float) -> TrialReported:
-    metrics = {"knn_accuracy": accuracy, "d_eff": d_eff, "validation_time_s": 0.5}
+def reported(
+    trial: str, epoch: int, accuracy: float, d_eff: float, **more_metrics: float
+) -> TrialReported:
+    metrics = {"knn_accuracy": accuracy, "d_eff": d_eff, "validation_time_s": 0.5, **more_metrics}
     training = {epoch: {"train_loss": 1.0, "epoch_time_s": 2.0}}
     return TrialReported(trial, {"epoch": epoch, "metrics": metrics, "training": training}, time=0.0)
 

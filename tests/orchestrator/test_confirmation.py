@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sweep_events import EXAMPLES, TRIALS, confirming, ended, record_of, reported
+from sweep_events import (
+    EXAMPLES,
+    OBJECTIVES,
+    REFERENCE,
+    TRIALS,
+    confirming,
+    ended,
+    proposed,
+    record_of,
+    reported,
+)
 
 from orchestrator.confirmation import (
     Repeat,
@@ -21,22 +31,31 @@ from orchestrator.confirmation import (
     unconfirmed,
     unreproduced,
 )
+from orchestrator.constraints import Constraints
 from orchestrator.events import Event, TrialStatus
 from orchestrator.pareto import dominates
+from orchestrator.record import SweepRecord
 from orchestrator.settings import ConfirmSettings
 
 A, B, C = TRIALS
+WORST = 4
 
 
 def values_of_a_trial(num_objectives: int) -> st.SearchStrategy[Values]:
     """(seed, point, objective) on a coarse grid, so that ties and equals are common."""
     shape = st.tuples(st.integers(1, 3), st.integers(1, 2))
+
+    # A point that breaks the constraints is infinite in all its objectives.
+    def broken(values: Values) -> Values:
+        values[values[..., 0] == WORST] = math.inf
+        return values
+
     return shape.flatmap(
         lambda s: st.lists(
-            st.integers(0, 3),
+            st.integers(0, WORST),
             min_size=s[0] * s[1] * num_objectives,
             max_size=s[0] * s[1] * num_objectives,
-        ).map(lambda values: np.array(values, dtype=float).reshape(*s, num_objectives))
+        ).map(lambda values: broken(np.array(values, dtype=float).reshape(*s, num_objectives)))
     )
 
 
@@ -51,7 +70,10 @@ def enumerated(trials: list[Values]) -> list[Values]:
         points = [trial[seed] for trial, seed in zip(trials, draw, strict=True)]
         everything = [tuple(point) for own in points for point in own]
         for count, own in zip(counts, points, strict=True):
-            count += [not any(dominates(other, tuple(point)) for other in everything) for point in own]
+            count += [
+                math.isfinite(point[0]) and not any(dominates(p, tuple(point)) for p in everything)
+                for point in own
+            ]
     return [count / len(draws) for count in counts]
 
 
@@ -93,6 +115,25 @@ def test_points_of_one_trial_share_its_seed() -> None:
     # Under the first seed the first point dominates the second, under the other the other way round.
     trial = np.array([[[0.0], [1.0]], [[1.0], [0.0]]])
     assert front_probabilities([trial])[0].tolist() == [0.5, 0.5]
+
+
+def test_a_point_that_breaks_the_constraints_is_not_on_the_front_and_dominates_nobody() -> None:
+    # B's point needs an accuracy of 0.5 and has it under one of its seeds.
+    record = SweepRecord(OBJECTIVES, REFERENCE, Constraints.of(["knn_accuracy >= 0.5"]))
+    events = [
+        *(proposed(trial, number) for number, trial in enumerate(TRIALS)),
+        reported(A, 5, accuracy=0.9, d_eff=9.0),
+        reported(B, 5, accuracy=0.6, d_eff=3.0),
+        *repeat(A, 43, (5, 0.6, 9.0)),
+        *repeat(B, 43, (5, 0.4, 3.0)),
+        *repeat(B, 44, (5, 0.7, 3.0)),
+    ]
+    for event in events:
+        record.apply(event)
+    assert {key: c.front_probability for key, c in confirmations(record).items()} == {
+        (A, 5): 0.5,
+        (B, 5): 0.5,
+    }
 
 
 def test_equal_points_share_the_front() -> None:

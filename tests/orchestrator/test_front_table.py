@@ -73,6 +73,8 @@ def test_the_table_of_no_points_has_its_columns() -> None:
         "trial",
         "epoch",
         "on_front",
+        "is_picked",
+        "is_feasible",
         "status",
         "knn_accuracy",
         "d_eff",

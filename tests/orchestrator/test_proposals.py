@@ -14,6 +14,7 @@ from orchestrator.proposals import (
     SAMPLERS,
     Known,
     Proposals,
+    Told,
     distribution,
     low_discrepancy_point,
 )
@@ -31,6 +32,11 @@ DRAWN = [kind for kind in SAMPLERS if kind not in ("gp", "grid", "list")]
 """Samplers that draw from any space for as long as they are asked."""
 
 
+def result_of(values: Mapping[str, Value]) -> Told:
+    """Two values that depend on the parameters."""
+    return Told([float(str(values["temperature"])), float(str(values.get("head.depth", 9)))])
+
+
 def run(
     sampler: str, seed: int = 7, num_trials: int = NUM_TRIALS
 ) -> tuple[Proposals, list[dict[str, Value]]]:
@@ -43,9 +49,7 @@ def run(
         if number % 5 == 0:
             proposals.tell_failed(number)
         else:
-            proposals.tell(
-                number, [float(str(values["temperature"])), float(str(values.get("head.depth", 9)))]
-            )
+            proposals.tell(number, result_of(values))
     proposals.tell_failed(asked[-1][0])
     return proposals, [proposal.values for proposal in asked]
 
@@ -110,7 +114,7 @@ def test_first_trials_come_first_and_complete(sampler: str) -> None:
 def test_values_are_told_in_the_objectives_own_directions() -> None:
     proposals = Proposals(settings_of())
     for values in ([0.9, 10.0], [0.8, 20.0], [0.7, 5.0]):
-        proposals.tell(proposals.ask()[0], values)
+        proposals.tell(proposals.ask()[0], Told(values))
     assert sorted(trial.number for trial in proposals.study.best_trials) == [0, 2]
 
 
@@ -137,11 +141,11 @@ def test_a_conditional_parameter_may_stand_before_its_parent() -> None:
     assert values["head.depth"] in (2, 3)
 
 
-def told(number: int, values: Mapping[str, Value]) -> list[float] | None:
-    """What every fourth trial has nothing of: two values that depend on the parameters."""
+def told(number: int, values: Mapping[str, Value]) -> Told | None:
+    """What every fourth trial has nothing of; every third one breaks a constraint."""
     if number % 4 == 3:
         return None
-    return [float(str(values["temperature"])), float(str(values.get("head.depth", 9)))]
+    return result_of(values)._replace(excesses={"c": 0.5 if number % 3 == 0 else -0.1})
 
 
 def ask_and_tell(proposals: Proposals, known: list[Known], num_trials: int) -> None:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from sweep_events import confirming, ended, proposed, reported, settings_of, started
 
 from orchestrator.events import TrialEnded, TrialProposed
-from orchestrator.proposals import Proposals
+from orchestrator.proposals import Proposals, Told
 from orchestrator.record import SweepRecord
 from orchestrator.search import (
     ProposalListener,
@@ -26,7 +27,7 @@ def test_an_unfinished_trial_is_handed_out_with_the_last_epoch_that_it_reported(
         ended("trial-0000", "interrupted"),
     ]
     record = SweepRecord.of(SETTINGS, unfinished)
-    proposals = Proposals(SETTINGS, known_trials(record))
+    proposals = Proposals(SETTINGS, known_trials(SETTINGS, unfinished))
     trials = searched_trials(SETTINGS, record, proposals, record.apply)
     searcher = TrialSearcher(trials, max_concurrent=2)
     record.trials["trial-0000"].status = "running"  # once its driver has taken it up
@@ -37,6 +38,39 @@ def test_an_unfinished_trial_is_handed_out_with_the_last_epoch_that_it_reported(
         None,
     ]
     assert handed_out[0] and handed_out[0][CONFIG_KEY] == unfinished[0].config
+
+
+def test_a_study_is_told_again_what_it_was_told_before_the_baseline_was_known() -> None:
+    settings = settings_of(
+        constraints=["knn_accuracy >= 0.9 * baseline"], first_trials=[{"head.kind": "none"}]
+    )
+    parameters = {"head.kind": "none", "temperature": 0.1}
+    history = [
+        proposed("trial-0000", 0, **parameters),
+        proposed("trial-0001", 1, **parameters),
+        reported("trial-0001", 1, 0.5, 3.0),
+        ended("trial-0001"),
+        reported("trial-0000", 1, 0.8, 9.0),
+        ended("trial-0000"),
+        proposed("trial-0002", 2, **parameters),
+        reported("trial-0002", 1, 0.36, 3.0),
+        ended("trial-0002"),
+    ]
+    told = [known.told for known in known_trials(settings, history)]
+    assert [isinstance(t, Told) and list(t.values) for t in told] == [
+        [0.8, 9.0],
+        [0.5, 3.0],
+        [0.36, 3.0],
+    ]
+    excesses = [t.excesses[settings.constraints[0]] for t in told if isinstance(t, Told)]
+    assert excesses == [pytest.approx(-1 / 9), 0.0, pytest.approx(0.5)]
+    study = Proposals(settings, known_trials(settings, history)).study
+    assert [
+        trial.number for trial in study.trials if all(v <= 0 for v in trial.constraints.values())
+    ] == [
+        0,
+        1,
+    ]
 
 
 CONFIRMED = settings_of(confirm={"seeds": 2})
@@ -80,11 +114,10 @@ def test_confirming_goes_on_where_a_driver_was_killed() -> None:
 def test_optuna_hears_nothing_of_trials_that_confirm() -> None:
     name = "trial-0000-seed-43"
     end: TrialEnded = ended(name)
-    record = SweepRecord.of(
-        CONFIRMED, [*SEARCHED, confirming("trial-0000", 43), reported(name, 5, 0.9, 3.0), end]
-    )
-    known = known_trials(record)
-    assert [k.told for k in known] == [[0.5, 9.0]]
+    history = [*SEARCHED, confirming("trial-0000", 43), reported(name, 5, 0.9, 3.0), end]
+    record = SweepRecord.of(CONFIRMED, history)
+    known = known_trials(CONFIRMED, history)
+    assert [k.told for k in known] == [Told([0.5, 9.0], {})]
     proposals = Proposals(CONFIRMED, known)
     ProposalListener(proposals)(end, record)
     assert proposals.states() == {0: "COMPLETE"}

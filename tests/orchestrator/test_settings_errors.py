@@ -140,6 +140,32 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
         BASE + "objectives: {train_loss: min}\n",
         [":4: train_loss", "under reference_point"],
     ),
+    "reference that cannot be read": (
+        BASE + "reference_point: {d_eff: 2 * d_eff}\n",
+        [":4: it is a number, or an expression over the baseline"],
+    ),
+    "constraint on no metric": (
+        BASE + "constraints:\n  - d_eff <= 64\n  - knn_acuracy >= 0.9\n",
+        [":6: no metric is called 'knn_acuracy'; did you mean 'knn_accuracy'?"],
+    ),
+    "constraint that is none": (
+        BASE + "constraints: d_eff\n",
+        [":4: a constraint compares with >= or <="],
+    ),
+    "pick that is none": (
+        BASE + "pick: the best one\n",
+        [":4: a pick is knee, best METRIC"],
+    ),
+    "baseline that is not tried": (
+        BASE + "pick: best d_eff subject to knn_accuracy >= 0.9 * baseline\n"
+        "constraints: ['knn_accuracy >= 0.9 * baseline']\nreference_point: {d_eff: 2 * baseline}\n",
+        [
+            ":5: it names the baseline, which is the first trial with head.kind none",
+            ":4: it names the baseline",
+            ":6: it names the baseline",
+            "add {head.kind: none} there",
+        ],
+    ),
     "reference of no objective": (
         BASE + "reference_point: {train_loss: 3}\n",
         [":4: 'train_loss' is not an objective"],
@@ -376,7 +402,17 @@ SETTINGS = [
     for key in keys
 ] + [
     (key,)
-    for key in ("name", "trial", "search_space", "first_trials", "objectives", "search", "storage")
+    for key in (
+        "name",
+        "trial",
+        "search_space",
+        "first_trials",
+        "objectives",
+        "search",
+        "storage",
+        "constraints",
+        "pick",
+    )
 ]
 
 

@@ -116,3 +116,21 @@ def test_the_same_reports_give_the_same_decisions() -> None:
 @pytest.mark.parametrize(("name", "value"), [("epochs", 200), ("head.kind", "monotonic")])
 def test_a_setting_is_found_by_its_dotted_name(name: str, value: object) -> None:
     assert value_of(TrialConfig().model_dump(), name) == value
+
+
+def test_a_constraint_comes_before_dominance() -> None:
+    _, rule, record = sweep(early_stopping=PARETO, constraints=["knn_accuracy >= 0.5"])
+    assert observe(rule, record, 0, 0.9, 10.0) is None
+    assert observe(rule, record, 1, 0.4, 1.0) is not None
+    assert observe(rule, record, 2, 0.6, 9.0) is None
+
+
+def test_the_baseline_is_never_stopped() -> None:
+    first = [{"head.kind": "monotonic"}, {"head.kind": "none"}]
+    relative = ["knn_accuracy >= 0.1 * baseline"]
+    for constraints, is_stopped in (([], True), (relative, False)):
+        changes = {"first_trials": first, "constraints": constraints}
+        _, rule, record = sweep(early_stopping=PARETO, **changes)
+        assert observe(rule, record, 0, 0.9, 10.0) is None
+        record.apply(proposed("trial-0001", 1, **{"head.kind": "none"}))
+        assert (observe(rule, record, 1, 0.8, 11.0) is not None) == is_stopped
