@@ -15,7 +15,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
-from orchestrator.front_table import FrontTable
+from orchestrator.front_table import FRONT_PROBABILITY, NUM_SEEDS, FrontTable
 from trainables.reports import METRICS, Direction
 
 HEAD_COLOURS = {"none": "#7a7f87", "mlp": "#e08214", "monotonic": "#1f6fb4"}
@@ -26,6 +26,7 @@ _LABELS = {
     "d_eff": "d_eff (components for 99 % of variance)",
 }
 _PLOT_CONFIG = {"responsive": True, "displaylogo": False, "scrollZoom": True}
+_CONFIRMED = "mean under further seeds"
 _LOGARITHMIC = ("d_eff", "d_eff_90", "d_eff_95", "d_eff_999", "encoder_d_eff", "unnormalized_d_eff")
 
 
@@ -46,6 +47,8 @@ class FrontInfo(NamedTuple):
         y: the axis of the first objective (accuracy).
         points: every point with a column `kind` and a column `hover` (HTML).
         front: the front's points, in order along x.
+        confirmed: what further seeds say of them: columns `x`, `y`, `x_std` and `y_std` (0 where there
+            is no deviation), `kind` and `hover`; empty where nothing is confirmed.
         picked: the point of the front that the sweep's settings name; at most one.
         note: what was wanted of the points and which one is picked, one sentence; empty where nothing.
         title: the sweep's name.
@@ -56,6 +59,7 @@ class FrontInfo(NamedTuple):
     y: Axis
     points: pd.DataFrame
     front: pd.DataFrame
+    confirmed: pd.DataFrame
     picked: pd.DataFrame
     note: str
     title: str
@@ -84,8 +88,51 @@ def info(table: FrontTable) -> FrontInfo:
     )
     front = points.loc[points["on_front"]].sort_values(by=[x.metric, y.metric], ignore_index=True)
     picked = front.loc[front["is_picked"]]
-    note = _note(table, picked)
-    return FrontInfo(x, y, points, front, picked, note, table.title, has_line=len(names) <= 2)
+    confirmed = _confirmed(front, x, y)
+    if len(confirmed):
+        spreads = {
+            f"{name}_spread": [
+                None if _is_missing(row[NUM_SEEDS]) else _spread(row, name)
+                for row in front.to_dict("records")
+            ]
+            for name in names
+        }
+        front = front.assign(**spreads)
+    return FrontInfo(
+        x,
+        y,
+        points,
+        front,
+        confirmed,
+        picked,
+        note=_note(table, picked),
+        title=table.title,
+        has_line=len(names) <= 2,
+    )
+
+
+def _confirmed(front: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
+    """The confirmed points of the front at the means of their further seeds."""
+    columns = ["x", "y", "x_std", "y_std", "kind", "hover"]
+    if NUM_SEEDS not in front:
+        return pd.DataFrame(columns=columns)
+    known = front.loc[front[NUM_SEEDS].notna()].reset_index(drop=True)
+    # An epoch has neither mean nor deviation.
+    means = [known.get(f"{axis.metric}_mean", known[axis.metric]) for axis in (x, y)]
+    deviations = [
+        known.get(f"{axis.metric}_std", 0.0 * mean) for axis, mean in zip((x, y), means, strict=True)
+    ]
+    return pd.DataFrame(
+        {
+            "x": means[0],
+            "y": means[1],
+            "x_std": deviations[0].fillna(0.0),
+            "y_std": deviations[1].fillna(0.0),
+            "kind": known["kind"],
+            "hover": known["hover"],
+        },
+        columns=columns,
+    )
 
 
 def _note(table: FrontTable, picked: pd.DataFrame) -> str:
@@ -113,6 +160,11 @@ def _hover(row: dict[Any, Any], objectives: list[str]) -> str:
     """The point's name, values and configuration, escaped."""
     lines = [f"<b>{html.escape(str(row['trial']))}</b>, epoch {row['epoch']}"]
     lines += [f"{name} = {_number(row[name])}" for name in objectives]
+    if not _is_missing(row.get(NUM_SEEDS)):
+        lines += [
+            f"{name} under {row[NUM_SEEDS]} further seeds: {_spread(row, name)}" for name in objectives
+        ]
+        lines.append(f"probability to be on the front then: {row[FRONT_PROBABILITY]:.0%}")
     if not row["is_feasible"]:
         lines.append("breaks the constraints")
     lines += [
@@ -130,6 +182,12 @@ def _hover(row: dict[Any, Any], objectives: list[str]) -> str:
 def _has_source(row: dict[Any, Any]) -> bool:
     """Whether the point is an imported one."""
     return not _is_missing(row.get("source")) and row["source"] != ""
+
+
+def _spread(row: dict[Any, Any], name: str) -> str:
+    """Mean and deviation under further seeds; the mean alone where one seed has none."""
+    mean, deviation = row[f"{name}_mean"], row[f"{name}_std"]
+    return _number(mean) if _is_missing(deviation) else f"{_number(mean)} ± {deviation:.2g}"
 
 
 def _is_missing(value: object) -> bool:
@@ -154,6 +212,8 @@ def plot(drawn: FrontInfo) -> go.Figure:
             hoverinfo="text",
         )
     outline = {"color": "#222222", "width": 1.5}
+    if len(drawn.confirmed):
+        _add_confirmed(figure, drawn.confirmed)
     figure.add_scatter(
         x=drawn.front[drawn.x.metric],
         y=drawn.front[drawn.y.metric],
@@ -184,6 +244,22 @@ def plot(drawn: FrontInfo) -> go.Figure:
     figure.update_xaxes(title_text=drawn.x.label, **_log_axis(drawn))
     figure.update_yaxes(title_text=drawn.y.label)
     return figure
+
+
+def _add_confirmed(figure: go.Figure, confirmed: pd.DataFrame) -> None:
+    """The means under further seeds with one deviation to each side."""
+    bars = {"type": "data", "thickness": 1, "width": 3, "color": "#888888"}
+    figure.add_scatter(
+        x=confirmed["x"],
+        y=confirmed["y"],
+        mode="markers",
+        name=_CONFIRMED,
+        marker={"size": 8, "symbol": "x", "color": [_colour(str(kind)) for kind in confirmed["kind"]]},
+        error_x={**bars, "array": confirmed["x_std"].tolist()},
+        error_y={**bars, "array": confirmed["y_std"].tolist()},
+        hovertext=confirmed["hover"],
+        hoverinfo="text",
+    )
 
 
 def _off_front(drawn: FrontInfo) -> pd.DataFrame:
@@ -242,6 +318,9 @@ def _table(drawn: FrontInfo) -> str:
         "epoch": "epoch",
         "run_id": "run id",
         "source": "from",
+        NUM_SEEDS: "further seeds",
+        **{f"{metric}_spread": f"{metric} under them" for metric in (drawn.y.metric, drawn.x.metric)},
+        FRONT_PROBABILITY: "probability on the front",
     }
     rows = drawn.front.to_dict("records")
     has_sources = any(map(_has_source, rows))
@@ -303,6 +382,12 @@ def to_png(drawn: FrontInfo) -> bytes:
         s=52, zorder=3, color=[_colour(str(kind)) for kind in front["kind"]],
         edgecolors="#222222", linewidths=1.2,
     )  # fmt: skip
+    if len(drawn.confirmed):
+        confirmed = drawn.confirmed
+        axes.errorbar(
+            confirmed["x"], confirmed["y"], xerr=confirmed["x_std"], yerr=confirmed["y_std"],
+            fmt="x", ms=5, color="#555555", elinewidth=0.8, capsize=2, zorder=2, label=_CONFIRMED,
+        )  # fmt: skip
     axes.plot([], [], "o-", color="#222222", lw=1.2, markerfacecolor="white", label="front")
     if len(drawn.picked):
         axes.scatter(

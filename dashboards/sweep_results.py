@@ -32,6 +32,8 @@ EXECUTION_SETTINGS = frozenset({"device", "channels_last", "compile", "determini
 _NOT_OF_A_CONFIGURATION = EXECUTION_SETTINGS | {"seed", "preset"}
 _PARENT = "mlflow.parentRunId"
 _SWEEPS = "tags.`mlflow.source.name` = 'orchestrator.sweep'"
+_CONFIRMS = "confirms"
+"""The tag of a run that repeats another trial's configuration under a further seed, without a test."""
 _PAGE_SIZE = 1000
 _MAX_NEAREST = 5
 
@@ -79,7 +81,8 @@ class SweepRun:
         run_id: the parent run.
         status: running, completed, failed or interrupted.
         started: when.
-        trials: in the order of proposal; without those whose settings are not written yet.
+        trials: in the order of proposal; without those whose settings are not written yet, and those
+            that confirm others under further seeds.
         num_of_this_name: sweeps that have this name; this is the newest.
         data_order: "original" where the data's rows are in the order of the authors' archive, so that
             the split is the paper's; "of the source" where nothing says so; else "".
@@ -218,7 +221,11 @@ class SweepStore:
                 raise self._unknown(name, parents)
             parent = max(same, key=lambda run: run.info.start_time)
             children = self._runs(f"tags.`{_PARENT}` = '{parent.info.run_id}'")
-        trials = [_trial(run) for run in children if {"head.kind", "seed"} <= run.data.params.keys()]
+        trials = [
+            _trial(run)
+            for run in children
+            if {"head.kind", "seed"} <= run.data.params.keys() and _CONFIRMS not in run.data.tags
+        ]
         return SweepRun(
             name=name,
             run_id=parent.info.run_id,

@@ -38,6 +38,9 @@ def used_up(search: SearchSettings, record: SweepRecord) -> str:
 class SweepStopper(Stopper):
     """Asked by Ray Tune between events; once it says stop, running trials end and none starts.
 
+    Budgets are the search's. After it, once they are lifted, only an interrupt or the loss of the
+    cluster makes it say stop.
+
     Args:
         time_budget_s: seconds from `start` on; None for no limit.
         has_nodes: whether the cluster still has a node that is alive.
@@ -45,7 +48,6 @@ class SweepStopper(Stopper):
         clock: seconds that only grow.
 
     Attributes:
-        reason: why it said stop; empty until then.
         status: what the sweep's end is then called.
     """
 
@@ -60,9 +62,14 @@ class SweepStopper(Stopper):
         self._budget_s = time_budget_s
         self._has_nodes = has_nodes
         self._used_s = used_s
-        self.reason = ""
+        self._spent = self._cut = ""
         self.status: SweepStatus = "completed"
         self.start()
+
+    @property
+    def reason(self) -> str:
+        """Why it says stop; empty while it does not."""
+        return self._cut or self._spent
 
     def start(self, used_up: Callable[[], str] = lambda: "") -> None:
         """Counts the time budget from now on.
@@ -88,35 +95,33 @@ class SweepStopper(Stopper):
             return True
         now = self._clock()
         if self._deadline is not None and now >= self._deadline:
-            self.reason = f"the time budget of {self._budget_s:g} s is used up"
+            self._spent = f"the time budget of {self._budget_s:g} s is used up"
         elif reason := self._used_up():
-            self.reason = reason
+            self._spent = reason
         elif now >= self._next_look:
             self._look_for_nodes(now)
         return bool(self.reason)
 
-    def must_end(self) -> bool:
-        """Whether the final evaluation ends too: interrupted, or no node left; it has no budget."""
-        if self.status == "completed" and self._clock() >= self._next_look:
-            self._look_for_nodes(self._clock())
-        return self.status != "completed"
+    def lift_budgets(self) -> None:
+        """Goes on without any, also where one is used up."""
+        self._deadline, self._used_up, self._spent = None, lambda: "", ""
 
     def _look_for_nodes(self, now: float) -> None:
         self._next_look = now + _LOOK_EVERY_S
         if self._has_nodes():
             self._nodes_seen = now
         elif now - self._nodes_seen >= _LOST_AFTER_S:
-            self.reason = f"the Ray cluster has had no node for {_LOST_AFTER_S:g} s"
+            self._cut = f"the Ray cluster has had no node for {_LOST_AFTER_S:g} s"
             self.status = "failed"
 
     def fail(self, reason: str) -> None:
         """Makes it say stop at the next question, since no trial could do better."""
-        if not self.reason:
-            self.reason, self.status = reason, "failed"
+        if not self._cut:
+            self._cut, self.status = reason, "failed"
 
     def interrupt(self, signal_name: str) -> None:
         """Makes it say stop at the next question."""
-        self.reason = f"interrupted by {signal_name}"
+        self._cut = f"interrupted by {signal_name}"
         self.status = "interrupted"
 
 

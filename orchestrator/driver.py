@@ -8,17 +8,19 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from orchestrator.confirmation import repeats
 from orchestrator.environment import describe_environment
 from orchestrator.errors import UserError
 from orchestrator.events import (
     Event,
     RunOpened,
+    SearchEnded,
     SweepEnded,
     SweepResumed,
     SweepStarted,
@@ -32,7 +34,7 @@ from orchestrator.mlflow_runs import MlflowRuns
 from orchestrator.outcome import Outcome, print_outcome
 from orchestrator.preparation import DataFacts
 from orchestrator.proposals import Proposals
-from orchestrator.record import SweepRecord
+from orchestrator.record import SweepRecord, Trial
 from orchestrator.resume import Plan
 from orchestrator.retention import Retention, RetentionRule
 from orchestrator.search import ProposalListener
@@ -88,7 +90,11 @@ class Driver:
         )
         self.stopping = StoppingRule(self.settings)
         self.progress = Progress(
-            console, self.name, self.settings.num_trials, self.settings.search.time_budget
+            console,
+            self.name,
+            self.settings.num_trials,
+            self.settings.search.time_budget,
+            confirm=self.settings.confirm,
         )
         self.retention = Retention(self.paths, rule)
         self.listeners: list[Listener] = []
@@ -143,7 +149,7 @@ class Driver:
         replayed = SweepRecord.of(self.settings)
         reasons: dict[str, str] = {}
         for event in history:
-            if isinstance(event, TrialReported):
+            if isinstance(event, TrialReported) and event.trial in replayed.trials:
                 reason = self.stopping.observe(event.trial, event.report, replayed)
                 if reason is not None:
                     reasons[event.trial] = reason
@@ -206,16 +212,27 @@ class Driver:
         for listener in self.listeners:
             listener(event, self.record)
 
+    def end_search(self, reason: str) -> None:
+        """The search's last events."""
+        self._interrupt(self.record.trials.values(), reason)
+        self.emit(SearchEnded(reason, time.time()))
+
+    def leave_unwanted(self) -> None:
+        """Ends the trials that an earlier driver began for a configuration that has left the front."""
+        wanted = {repeat.name for repeat in repeats(self.record, self.settings.confirm)}
+        others = [trial for trial in self.record.confirming.values() if trial.name not in wanted]
+        self._interrupt(others, "what it confirms is no longer on the front")
+
     def end(self, status: SweepStatus, reason: str) -> None:
         """The sweep's last events."""
-        self.interrupt_open_trials(reason)
+        self._interrupt(self.record.own_trials, reason)
         is_open = "RUNNING" in self.proposals.states().values()
         assert self.storage_error or not is_open, "a trial was left open in Optuna"
         self.emit(SweepEnded(status, reason, time.time()))
 
-    def interrupt_open_trials(self, reason: str) -> None:
-        """Ends the trials that are still open; a resume goes on with them."""
-        for trial in list(self.record.trials.values()):
+    def _interrupt(self, trials: Iterable[Trial], reason: str) -> None:
+        """Ends those that are still open; a resume goes on with them."""
+        for trial in list(trials):
             if not trial.is_ended:
                 self.emit(TrialEnded(trial.name, "interrupted", reason, time.time()))
 

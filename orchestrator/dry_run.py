@@ -64,6 +64,12 @@ def show(settings: SweepSettings, console: Console, imports: Sequence[TrialImpor
     console.print(f"the first {len(shown)} of {settings.num_trials} trials", style="bold")
     console.print(_as_table(shown))
     work = estimate(settings)
+    if confirm := settings.confirm:
+        console.print(
+            f"confirming trains the front's configurations under {confirm.seeds} further seeds each; "
+            f"their number is known after the search, so at most {confirm.seeds * work.epochs:,} epochs",
+            highlight=False,
+        )
     total = f"at most {work.epochs:,} epochs, {work.steps:,} steps, {work.items:,} items"
     if settings.resources.gpus:
         console.print(f"{total}; how long they take on a GPU is not estimated", highlight=False)

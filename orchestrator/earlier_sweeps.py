@@ -58,7 +58,8 @@ def read_earlier(name: str, settings: SweepSettings) -> EarlierSweep:
 
 
 def from_events(name: str, sweep: str, events: Iterable[Event]) -> EarlierSweep:
-    """The sweep that a ledger tells of; what it had imported itself comes with it.
+    """The sweep that a ledger tells of; what it had imported itself comes with it, and what it confirmed
+    does not: those trials repeat others.
 
     Args:
         name: as it was given.
@@ -73,7 +74,7 @@ def from_events(name: str, sweep: str, events: Iterable[Event]) -> EarlierSweep:
             case TrialImported():
                 configs[event.trial] = (event.source, event.config)
                 reports[event.trial] = [EpochReport.from_dict(report) for report in event.reports]
-            case TrialProposed():
+            case TrialProposed() if not event.confirms:
                 configs[event.trial] = (f"{sweep}/{event.trial}", event.config)
             case TrialReported():
                 report = EpochReport.from_dict(event.report)
@@ -112,7 +113,11 @@ def _read_mlflow(name: str, uri: str) -> EarlierSweep | None:
             return None
         parent = max(parents, key=lambda run: run.info.start_time)
         children = _runs(client, f"tags.`{_PARENT}` = '{parent.info.run_id}'")
-        trials = [_trial(client, run, sweep) for run in children if run.data.params]
+        trials = [
+            _trial(client, run, sweep)
+            for run in children
+            if run.data.params and not run.data.tags.get("confirms")
+        ]
     except (MlflowException, OSError) as error:
         raise UserError(f"--import {name}: {uri}: {' '.join(str(error).split())}") from error
     return EarlierSweep(name, sorted(trials, key=lambda trial: (len(trial.source), trial.source)))

@@ -88,6 +88,8 @@ class TrialProposed:
         parameters: the values drawn, by dotted name; parameters that do not exist are absent.
         config: the whole configuration of the trial.
         sampler_state: what the sampler wrote down about it, as data.
+        confirms: the trial whose configuration it repeats under a further seed, and whose number and
+            parameters it has; empty where it is of the search.
     """
 
     trial: str
@@ -96,6 +98,7 @@ class TrialProposed:
     config: dict[str, Any]
     time: float
     sampler_state: dict[str, Any] = field(default_factory=dict)
+    confirms: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,17 @@ class TrialEnded:
 
 
 @dataclass(frozen=True)
+class SearchEnded:
+    """No further trial is proposed by this driver: `reason` says which budget is used up.
+
+    What follows, the confirmation of the front and the final evaluation, has no budget.
+    """
+
+    reason: str
+    time: float
+
+
+@dataclass(frozen=True)
 class PointEvaluated:
     """The final evaluation of a point is done.
 
@@ -181,6 +195,7 @@ Event = (
     | TrialReported
     | TrialWarned
     | TrialEnded
+    | SearchEnded
     | PointEvaluated
     | SweepEnded
 )

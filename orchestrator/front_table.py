@@ -7,8 +7,12 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from orchestrator.confirmation import Confirmation, confirmations
 from orchestrator.record import SweepRecord
 from trainables.reports import Direction
+
+NUM_SEEDS = "num_seeds"
+FRONT_PROBABILITY = "front_probability"
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,9 @@ class FrontTable:
         points: one row a (trial, epoch), the front's first, along the first objective. Columns:
             `trial`, `epoch`, `source` (where an imported trial is from; else empty), `on_front`,
             `is_picked`, `is_feasible`, `status`, a column each metric, and `param.NAME` each parameter
-            (missing where it does not exist).
+            (missing where it does not exist). Where points of the front are confirmed under further
+            seeds also, of each objective, `NAME_mean` and `NAME_std`, and `num_seeds` and
+            `front_probability` (missing where a point is not).
         constraints: as they are written.
         pick: the rule that names the picked point; empty where there is none.
     """
@@ -46,6 +52,7 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
     """The table of a sweep as it is now."""
     front = {(point.trial, point.epoch) for point in record.front}
     picked = record.picked
+    confirmed = confirmations(record)
     rows = [
         {
             "trial": point.trial,
@@ -57,18 +64,19 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
             "status": trial.status,
             **point.metrics,
             **record.evaluations.get((trial.name, point.epoch), {}),
+            **confirmed_values(confirmed.get((trial.name, point.epoch))),
             **{f"param.{name}": value for name, value in trial.parameters.items()},
         }
-        for trial in record.all_trials()
+        for trial in record.counted_trials
         for point in trial.points
     ]
     flags = ("on_front", "is_picked", "is_feasible")
     columns = ["trial", "epoch", "source", *flags, "status", *record.objectives]
     points = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
     points = points.astype(dict.fromkeys(flags, bool))
-    # Whole numbers stay whole where some trials lack the parameter.
-    params = [name for name in points.columns if str(name).startswith("param.")]
-    points = points.astype({name: points[name].convert_dtypes().dtype for name in params})
+    # Whole numbers stay whole where some trials lack them.
+    sparse = [name for name in points.columns if str(name).startswith("param.") or name == NUM_SEEDS]
+    points = points.astype({name: points[name].convert_dtypes().dtype for name in sparse})
     first = next(iter(record.objectives))
     points = points.sort_values(
         ["on_front", first, "trial", "epoch"],
@@ -77,3 +85,14 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
     )
     constraints = tuple(record.constraints.texts())
     return FrontTable(title, dict(record.objectives), points, constraints, record.pick)
+
+
+def confirmed_values(confirmation: Confirmation | None) -> dict[str, float]:
+    """A confirmation as columns; empty where there is none."""
+    if confirmation is None:
+        return {}
+    values: dict[str, float] = {}
+    for name, mean in confirmation.means.items():
+        values |= {f"{name}_mean": mean, f"{name}_std": confirmation.deviations[name]}
+    values |= {NUM_SEEDS: confirmation.num_seeds, FRONT_PROBABILITY: confirmation.front_probability}
+    return values

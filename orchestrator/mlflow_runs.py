@@ -4,6 +4,7 @@ MLflow is told, and may be repeated; `orchestrator.tracking` says which, and whe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from orchestrator.trial_settings import by_dotted_name, without_effect
 from trainables.reports import EpochReport
 
 TRACES = "traces"
+CONFIRMS = "confirms"
+"""The tag that names the trial whose configuration a run repeats under a further seed."""
 _RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "interrupted": "KILLED"}
 _PAGE_SIZE = 1000
 
@@ -149,6 +152,8 @@ class MlflowRuns:
             "status": "pending",
             "on_front": "false",
         }
+        if trial.confirms:
+            tags |= {CONFIRMS: trial.confirms, "seed": str(trial.config["seed"])}
         if trial.name not in self.run_ids:
             run = self._created_before(trial.name) or self._client.create_run(
                 self.experiment_id, start_time=_ms(at), run_name=trial.name, tags=tags
@@ -193,6 +198,15 @@ class MlflowRuns:
         """Metrics of the sweep after so many ended trials."""
         metrics = [Metric(name, value, _ms(at), step) for name, value in values.items()]
         self._client.log_batch(self.run_id, metrics=metrics)
+
+    def log_confirmation(self, trial: str, values: Mapping[str, float], epoch: int, at: float) -> None:
+        """What further seeds say of a point; a deviation that is none, of one seed, is left out."""
+        metrics = [
+            Metric(f"confirmed_{name}", value, _ms(at), epoch)
+            for name, value in values.items()
+            if not math.isnan(value)
+        ]
+        self._client.log_batch(self.run_ids[trial], metrics=metrics)
 
     def log_evaluation(self, event: PointEvaluated, folder: Path) -> None:
         run_id, place = self.run_ids[event.trial], f"evaluations/epoch-{event.epoch:04d}"

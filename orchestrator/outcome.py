@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +12,11 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
+from orchestrator.confirmation import unreproduced
 from orchestrator.events import SweepStatus
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
-from orchestrator.terminal import format_duration, front_as_table
+from orchestrator.terminal import confirmed_as_table, format_duration, front_as_table
 
 
 class Outcome(NamedTuple):
@@ -44,6 +46,9 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     record = outcome.record
     if record.front:
         console.print(front_as_table(record, record.sorted_front()))
+    if confirmed := confirmed_as_table(record):
+        console.print("\nthe front under further seeds (front: the probability to be on it then)")
+        console.print(confirmed)
     if outcome.storage_error:
         console.print(Text(f"storage: {outcome.storage_error}", style="red"))
     is_failed = outcome.status == "failed"
@@ -63,6 +68,8 @@ def _summary(outcome: Outcome) -> str:
         for status in ("completed", "stopped", "interrupted", "failed")
         if record.count(status)
     )
+    confirming = Counter(trial.status for trial in record.confirming.values())
+    confirmed = ", ".join(f"{number} {status}" for status, number in confirming.items())
     took = format_duration(record.active_s)
     reason = record.reason or outcome.storage_error
     num_imported = len(record.front) - len(record.own_front())
@@ -70,6 +77,7 @@ def _summary(outcome: Outcome) -> str:
     return (
         f"{outcome.status} after {took}: {reason}. Trials: {counts or 'none'}; "
         f"front: {len(record.front)} points{imported}, hypervolume {record.hypervolume():.4g}"
+        + (f"; confirming trials: {confirmed}" if confirmed else "")
     )
 
 
@@ -100,7 +108,11 @@ def _choices(outcome: Outcome) -> list[str]:
 
 
 def _warnings(outcome: Outcome) -> list[str]:
-    warnings = []
+    warnings = [
+        f"{trial} failed under every further seed: nothing confirms its points; {outcome.paths.ledger} "
+        "says why"
+        for trial in unreproduced(outcome.record)
+    ]
     if num_failed := outcome.record.num_failed_evaluations:
         warnings.append(f"{num_failed} final evaluations failed; {outcome.paths.ledger} says why")
     if outcome.num_not_tracked:

@@ -19,6 +19,7 @@ from orchestrator.events import (
     Event,
     PointEvaluated,
     RunOpened,
+    SearchEnded,
     SweepEnded,
     SweepResumed,
     SweepStarted,
@@ -67,6 +68,7 @@ class Trial:
         best: its first point with the best value of the first objective, as the paper selects its
             epoch; None before its first finite report.
         source: the sweep and the trial that it was imported from; empty for the sweep's own.
+        confirms: the trial whose configuration it repeats; empty where it is of the search.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Trial:
     best: Point | None = None
     last_epoch: int = 0
     source: str = ""
+    confirms: str = ""
 
     @property
     def is_ended(self) -> bool:
@@ -107,11 +110,13 @@ class SweepRecord:
         pick: the rule that names one point of the front, as `orchestrator.pick` reads it.
 
     Attributes:
-        trials: the sweep's own, by name.
+        trials: of the search, by name; the counts and the budgets are theirs.
         imported: trials of earlier sweeps, by name; nothing of them is in this sweep's folder or MLflow
             runs, and they count in front, hypervolume and proposals alone.
-        baseline: the best point of the first own trial without a head that did not fail, once that
-            trial completed; None before, and where nothing in the settings names the baseline.
+        confirming: the trials that repeat a configuration of the front, by name; they count in none.
+        search_ended: when the present driver ended the search; None before.
+        baseline: the best point of the first trial of the search without a head that did not fail, once
+            that trial completed; None before, and where nothing in the settings names the baseline.
         names_baseline: whether constraints, reference or pick do.
         reference: None until all of it is known.
         front: of the feasible points the non-dominated ones; while none is feasible the one that is
@@ -144,6 +149,7 @@ class SweepRecord:
         self._set_reference()
         self.trials: dict[str, Trial] = {}
         self.imported: dict[str, Trial] = {}
+        self.confirming: dict[str, Trial] = {}
         self.front: list[Point] = []
         self.unconstrained_front: list[Point] = []
         self.candidates: list[Point] = []
@@ -153,7 +159,8 @@ class SweepRecord:
         self.run_ids: dict[str, str] = {}
         self.num_epochs = 0
         self.hypervolumes: list[float] = []
-        self.earlier_s = 0.0
+        self.earlier_s = self.earlier_search_s = 0.0
+        self.search_ended: float | None = None
         self._resumed = self._latest = 0.0
         self._counts: Counter[str] = Counter()
         self.started: float | None = None
@@ -187,27 +194,31 @@ class SweepRecord:
             case RunOpened():
                 self.run_ids[event.trial] = event.run_id
             case TrialProposed():
-                self.trials[event.trial] = Trial(
+                trial = Trial(
                     event.trial,
                     event.number,
                     event.parameters,
                     event.config,
                     event.sampler_state,
+                    confirms=event.confirms,
                 )
-                self._counts["pending"] += 1
+                (self.confirming if trial.confirms else self.trials)[trial.name] = trial
+                self._counts["pending"] += not trial.confirms
             case TrialStarted():
-                trial = self.trials[event.trial]
+                trial = self.trial(event.trial)
                 self._set_status(trial, "running")
                 trial.started = trial.started or event.time
             case TrialReported():
-                self._add_report(self.trials[event.trial], EpochReport.from_dict(event.report))
+                self._add_report(self.trial(event.trial), EpochReport.from_dict(event.report))
             case TrialEnded():
-                trial = self.trials[event.trial]
+                trial = self.trial(event.trial)
                 self._set_status(trial, event.status)
                 trial.ended, trial.reason, trial.details = event.time, event.reason, event.details
                 self._look_for_baseline()
-                if self.reference is not None and not trial.is_unfinished:
+                if self.reference is not None and not (trial.is_unfinished or trial.confirms):
                     self.hypervolumes.append(self.hypervolume())
+            case SearchEnded():
+                self.search_ended = event.time
             case PointEvaluated():
                 self.evaluations[event.trial, event.epoch] = event.metrics
             case SweepEnded():
@@ -217,9 +228,10 @@ class SweepRecord:
     def _resume(self, event: SweepResumed) -> None:
         """Takes up what no driver worked on since the last event."""
         self.earlier_s += self._latest - self._resumed
-        self._resumed = event.time
+        self.earlier_search_s = self.searched_s
+        self._resumed, self.search_ended = event.time, None
         self.status, self.reason, self.ended = "running", "", None
-        for trial in self.trials.values():
+        for trial in self.own_trials:
             if trial.is_unfinished:
                 self._set_status(trial, "pending")
                 trial.ended, trial.reason = None, ""
@@ -237,9 +249,22 @@ class SweepRecord:
             self._add_point(trial, EpochReport.from_dict(report))
 
     def _set_status(self, trial: Trial, status: AnyStatus) -> None:
-        self._counts[trial.status] -= 1
-        self._counts[status] += 1
+        if not trial.confirms:
+            self._counts[trial.status] -= 1
+            self._counts[status] += 1
         trial.status = status
+
+    def trial(self, name: str) -> Trial:
+        """The trial of this name, searched, imported or confirming."""
+        for trials in (self.trials, self.imported):
+            if name in trials:
+                return trials[name]
+        return self.confirming[name]
+
+    @property
+    def own_trials(self) -> list[Trial]:
+        """The trials that this sweep runs: those of the search, then those that confirm."""
+        return [*list(self.trials.values()), *list(self.confirming.values())]
 
     @property
     def active_s(self) -> float:
@@ -251,6 +276,16 @@ class SweepRecord:
         return self.earlier_s + now - self._resumed
 
     @property
+    def searched_s(self) -> float:
+        """Seconds that drivers searched, up to the latest event: what a time budget is of."""
+        return self.searched_until(self._latest)
+
+    def searched_until(self, now: float) -> float:
+        """The same at the time `now`."""
+        end = now if self.search_ended is None else self.search_ended
+        return self.earlier_search_s + end - self._resumed
+
+    @property
     def num_failed_evaluations(self) -> int:
         return sum(not metrics for metrics in list(self.evaluations.values()))
 
@@ -258,7 +293,8 @@ class SweepRecord:
         trial.training_time_s += report.metrics.get("validation_time_s", 0.0) + sum(
             epoch["epoch_time_s"] for epoch in report.training.values()
         )
-        self.num_epochs += report.epoch - trial.last_epoch
+        if not trial.confirms:
+            self.num_epochs += report.epoch - trial.last_epoch
         trial.last_epoch = report.epoch
         self._add_point(trial, report)
 
@@ -271,6 +307,8 @@ class SweepRecord:
         if trial.best is None or values[0] < trial.best.values[0]:
             trial.best = point
         trial.front = with_point(trial.front, point)
+        if trial.confirms:
+            return
         if not self.constraints:
             self.front = self.unconstrained_front = with_point(self.front, point)
             return
@@ -367,12 +405,9 @@ class SweepRecord:
             return None
         return choose(self._pick, self.sorted_front(), self.objectives, self._baseline_metrics)
 
-    def trial(self, name: str) -> Trial:
-        """The trial of a point, own or imported."""
-        return self.imported[name] if name in self.imported else self.trials[name]
-
-    def all_trials(self) -> list[Trial]:
-        """The imported trials, then the sweep's own."""
+    @property
+    def counted_trials(self) -> list[Trial]:
+        """The trials whose points count in the front: the imported ones, then those of the search."""
         return [*self.imported.values(), *self.trials.values()]
 
     def own_front(self) -> list[Point]:

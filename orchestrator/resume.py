@@ -39,6 +39,7 @@ BUDGETS = (
     "search.epochs",
     "search.stall",
     "search.stall.trials",
+    "confirm.seeds",
 )
 """The settings that may grow between two drivers of a sweep; None is no limit."""
 FREE = ("storage", "checkpoint_every", "pick")
@@ -98,6 +99,8 @@ def settings_of(history: list[Event]) -> dict[str, Any]:
 def require_same(history: list[Event], settings: SweepSettings) -> None:
     """Checks that nothing but budgets and what is free differs, and that budgets only grew.
 
+    A confirmation may be added.
+
     Raises:
         UserError: the message lists every other difference.
     """
@@ -105,7 +108,9 @@ def require_same(history: list[Event], settings: SweepSettings) -> None:
     lines = [
         f"  {name}: {_text(old)} before, {_text(new)} now"
         for name, old, new in differences(before, now)
-        if name not in FREE and not (name in BUDGETS and _grew(old, new))
+        if name not in FREE
+        and not (name in BUDGETS and _grew(old, new))
+        and not (name == "confirm" and old in (None, _ABSENT))
     ]
     if lines:
         text = "--resume: the sweep was started with other settings, and only its budgets may grow:"

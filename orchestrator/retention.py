@@ -18,7 +18,7 @@ from orchestrator.constraints import Constraints
 from orchestrator.events import Event, TrialEnded, TrialReported
 from orchestrator.pareto import minimised
 from orchestrator.paths import SweepPaths
-from orchestrator.record import Point, SweepRecord, with_point
+from orchestrator.record import Point, SweepRecord, Trial, with_point
 from orchestrator.settings import EmbeddingsOf, EvaluatedPoints
 from trainables.reports import Direction, EpochReport
 
@@ -110,7 +110,7 @@ class Retention:
             case TrialEnded():
                 self._stored.update(self._paths.stored_snapshots(event.trial))
                 self._remove_unwanted_traces(record)
-                self._remove_unwanted_checkpoints(record, event.trial)
+                self._remove_unwanted_checkpoints(record.trial(event.trial))
             case _:
                 return
         self._remove_unwanted_snapshots(record)
@@ -119,18 +119,18 @@ class Retention:
         """Takes stock of what an earlier driver left, before a worker writes any of it again."""
         for trial in record.trials:
             self._stored.update(self._paths.stored_snapshots(trial))
-        self._remove_unwanted_checkpoints(record, *record.trials)
+        self._remove_unwanted_checkpoints(*record.own_trials)
         self._remove_unwanted_snapshots(record)
 
     def finish(self, record: SweepRecord) -> None:
         """Leaves exactly what is wanted, once nobody writes any more."""
         self._remove_unwanted_traces(record)
-        self._remove_unwanted_checkpoints(record, *record.trials)
+        self._remove_unwanted_checkpoints(*record.own_trials)
         for trial in record.trials:
             self._stored.update(self._paths.stored_snapshots(trial))
         self._remove_unwanted_snapshots(record)
-        for trial in record.trials:
-            for folder in self._paths.written_for(trial):
+        for trial in record.own_trials:
+            for folder in self._paths.written_for(trial.name):
                 _remove_leftovers(folder)
 
     def _remove_unwanted_snapshots(self, record: SweepRecord) -> None:
@@ -142,15 +142,15 @@ class Retention:
 
     def _is_awaited(self, key: Key, record: SweepRecord) -> bool:
         """Whether the report of a snapshot may still come from its trial's checkpoint."""
-        trial, epoch = record.trials[key[0]], key[1]
+        trial, epoch = record.trial(key[0]), key[1]
         is_new = trial.is_unfinished and epoch > trial.last_epoch
         return is_new and self._paths.checkpoint(trial.name).exists()
 
-    def _remove_unwanted_checkpoints(self, record: SweepRecord, *trials: str) -> None:
+    def _remove_unwanted_checkpoints(self, *trials: Trial) -> None:
         """Checkpoints stay with trials that a resume goes on with."""
         for trial in trials:
-            if not record.trials[trial].is_unfinished:
-                shutil.rmtree(self._paths.checkpoints(trial), ignore_errors=True)
+            if not trial.is_unfinished:
+                shutil.rmtree(self._paths.checkpoints(trial.name), ignore_errors=True)
 
     def _remove_unwanted_traces(self, record: SweepRecord) -> None:
         """Traces stay with trials that have a snapshot; one that is over does not get one later."""

@@ -1,4 +1,5 @@
-"""Our Optuna ask/tell as a `ray.tune` Searcher: Tune asks it for the next trial's configuration.
+"""The trials of a sweep, as Ray Tune asks for them: those of the search from our Optuna ask/tell, and
+those that confirm its front.
 
 Outcomes do not come back this way: they are events (see `orchestrator.tune_events`), and
 `ProposalListener` tells the study of them after the ledger has them.
@@ -7,12 +8,12 @@ Outcomes do not come back this way: they are events (see `orchestrator.tune_even
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray.tune.search import Searcher
 
+from orchestrator.confirmation import unconfirmed
 from orchestrator.events import Event, TrialEnded, TrialProposed
 from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord, Trial
@@ -21,43 +22,49 @@ from orchestrator.settings import SweepSettings
 from orchestrator.told import told
 from trainables.ray_train import CONFIG_KEY, KNOWN_EPOCH_KEY, NAME_KEY
 
+Emit = Callable[[Event], None]
 
-class ProposalSearcher(Searcher):
-    """Hands out trials while fewer than `max_concurrent` are live: first those that an earlier driver
-    left unfinished, then new ones.
-    """
 
-    def __init__(
-        self,
-        settings: SweepSettings,
-        record: SweepRecord,
-        proposals: Proposals,
-        emit: Callable[[Event], None],
-        max_concurrent: int,
-    ) -> None:
+def searched_trials(
+    settings: SweepSettings, record: SweepRecord, proposals: Proposals, emit: Emit
+) -> Iterator[Trial]:
+    """The trials of the search: first those that an earlier driver left unfinished, then new ones."""
+    yield from [trial for trial in record.trials.values() if trial.is_unfinished]
+    while True:
+        number, values, sampler_state = proposals.ask()
+        name = trial_name(number)
+        config = to_trial_config(settings.trial, values).model_dump()
+        emit(TrialProposed(name, number, values, config, time.time(), sampler_state))
+        yield record.trials[name]
+
+
+def confirming_trials(settings: SweepSettings, record: SweepRecord, emit: Emit) -> Iterator[Trial]:
+    """The trials that confirm the front and have not ended."""
+    for repeat in unconfirmed(record, settings.confirm):
+        if repeat.name not in record.confirming:
+            of = record.trials[repeat.confirms]
+            config = {**of.config, "seed": repeat.seed}
+            now, state = time.time(), {}
+            emit(TrialProposed(repeat.name, of.number, of.parameters, config, now, state, of.name))
+        yield record.confirming[repeat.name]
+
+
+class TrialSearcher(Searcher):
+    """Hands out trials while fewer than `max_concurrent` are live."""
+
+    def __init__(self, trials: Iterator[Trial], max_concurrent: int) -> None:
         super().__init__()
-        self._settings = settings
-        self._record = record
-        self._proposals = proposals
-        self._emit = emit
+        self._trials = trials
         self._max_concurrent = max_concurrent
-        self._unfinished = deque(trial for trial in record.trials.values() if trial.is_unfinished)
         self._live: list[Trial] = []
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         self._live = [trial for trial in self._live if not trial.is_ended]
         if len(self._live) >= self._max_concurrent:
             return None
-        trial = self._unfinished.popleft() if self._unfinished else self._propose()
+        trial = next(self._trials)
         self._live.append(trial)
         return {NAME_KEY: trial.name, CONFIG_KEY: trial.config, KNOWN_EPOCH_KEY: trial.last_epoch}
-
-    def _propose(self) -> Trial:
-        number, values, sampler_state = self._proposals.ask()
-        name = trial_name(number)
-        config = to_trial_config(self._settings.trial, values).model_dump()
-        self._emit(TrialProposed(name, number, values, config, time.time(), sampler_state))
-        return self._record.trials[name]
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -81,13 +88,13 @@ def trial_name(number: int) -> str:
 
 
 class ProposalListener:
-    """Tells the study how trials ended."""
+    """Tells the study how trials of the search ended."""
 
     def __init__(self, proposals: Proposals) -> None:
         self._proposals = proposals
 
     def __call__(self, event: Event, record: SweepRecord) -> None:
-        if not isinstance(event, TrialEnded):
+        if not isinstance(event, TrialEnded) or event.trial not in record.trials:
             return
         trial = record.trials[event.trial]
         came_to = told(trial, record)

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -28,6 +29,7 @@ SamplerKind = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid", "l
 StoppingKind = Literal["none", "pareto", "asha"]
 EmbeddingsOf = Literal["front", "all", "none"]
 EvaluatedPoints = Literal["front", "best", "none"]
+ConfirmedPoints = Literal["front"]
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -147,6 +149,18 @@ class EvaluationSettings(_Settings):
     gpus: float | None = Field(default=None, ge=0, le=1)
 
 
+class ConfirmSettings(_Settings):
+    """After the search, and without its budgets, configurations are trained again under further seeds.
+
+    Attributes:
+        seeds: so many for each configuration, those after its own.
+        of: whose: those of the trials with a point on the front.
+    """
+
+    seeds: int = Field(ge=1)
+    of: ConfirmedPoints = "front"
+
+
 class TrackingSettings(_Settings):
     """Where results go.
 
@@ -188,6 +202,7 @@ class SweepSettings(_Settings):
     search: SearchSettings = SearchSettings()
     early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
     resources: ResourceSettings = ResourceSettings()
+    confirm: ConfirmSettings | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
     tracking: TrackingSettings = TrackingSettings()
     storage: Annotated[str, BeforeValidator(parse_storage)] = "runs"
@@ -289,7 +304,9 @@ def _known_keys(location: Location) -> list[str]:
         elif model is dict:
             model = Parameter
         else:
-            model = model.model_fields[str(part)].annotation
+            annotation = model.model_fields[str(part)].annotation
+            # A group that may be left out is a union with None.
+            model = next((kind for kind in get_args(annotation) if kind is not NoneType), annotation)
     return list(model.model_fields) if model is not dict else setting_names()
 
 

@@ -45,6 +45,7 @@ def inconsistencies(settings: SweepSettings) -> Faults:
     faults += _unfit_expressions(settings)
     faults += _unfit_early_stopping(settings)
     faults += _unfit_resources(settings)
+    faults += _unfit_confirmation(settings)
     if not faults:
         faults += _missing_baseline(settings)
         faults += _unfit_first_trials(settings) or _unfit_combinations(settings)
@@ -173,6 +174,16 @@ def _unfit_early_stopping(settings: SweepSettings) -> Faults:
         )
         faults.append((("early_stopping", "metric"), text))
     return faults
+
+
+def _unfit_confirmation(settings: SweepSettings) -> Faults:
+    if settings.confirm is None or "seed" not in settings.search_space:
+        return []
+    text = (
+        "confirm trains under further seeds, but the search space varies the seed already; remove seed "
+        "from search_space, or remove confirm"
+    )
+    return [(("confirm",), text)]
 
 
 def _unfit_resources(settings: SweepSettings) -> Faults:

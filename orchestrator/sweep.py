@@ -11,18 +11,19 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
 from orchestrator import process_environment
 from orchestrator.command_line import overrides_of, parse, storage_of
+from orchestrator.confirmation import confirms_nothing, unconfirmed
 from orchestrator.errors import UserError
 from orchestrator.events import SweepStatus, TrialImported
 from orchestrator.local_files import with_absolute_paths
 from orchestrator.paths import SweepPaths
-from orchestrator.record import SweepRecord
+from orchestrator.record import SweepRecord, Trial
 from orchestrator.resume import Plan, find_sweep, read_history, require_imports, require_same
 from orchestrator.settings import SweepSettings, load_settings, locate
 from orchestrator.sweep_folder import require_new
@@ -30,9 +31,11 @@ from orchestrator.tracking_check import check_tracking
 
 if TYPE_CHECKING:
     from ray import tune
+    from ray.tune.schedulers import TrialScheduler
 
     from orchestrator.budget import SweepStopper
     from orchestrator.driver import Driver
+    from trainables.ray_train import SnapshotRule
 
 EXIT_CODES: dict[SweepStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
 EXIT_USER_ERROR = 2
@@ -126,7 +129,7 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
 
     settings = plan.settings
     console.print(_first_line(plan), highlight=False)
-    used_s = SweepRecord.of(settings, plan.history).active_s
+    used_s = SweepRecord.of(settings, plan.history).searched_s
     stopper = SweepStopper(settings.search.time_budget, has_nodes, used_s)
     try:
         with tidy_interrupts(stopper):
@@ -145,8 +148,9 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
         ray.shutdown()
     driver.retention.finish(driver.record)
     driver.print_outcome()
-    failed = driver.status == "completed" and driver.record.num_failed_evaluations
-    return EXIT_CODES["failed" if failed else driver.status]
+    record = driver.record
+    lacks = record.num_failed_evaluations or confirms_nothing(record)
+    return EXIT_CODES["failed" if driver.status == "completed" and lacks else driver.status]
 
 
 def _first_line(plan: Plan) -> str:
@@ -159,20 +163,33 @@ def _first_line(plan: Plan) -> str:
 
 
 def _run(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> None:
-    """Runs the trials on Ray Tune and emits what happens, up to `SweepEnded`."""
-    if driver.num_to_run:
-        _tuner(driver, stopper, max_concurrent).fit()
-    driver.interrupt_open_trials(stopper.reason or "the search ended")
+    """Searches, confirms and evaluates, and emits what happens, up to `SweepEnded`."""
+    if driver.num_to_run and not stopper.stop_all():
+        _tuner(driver, stopper, _search(driver), max_concurrent).fit()
+    used_up = stopper.reason
+    if stopper.status == "completed":
+        driver.end_search(used_up or f"all {driver.settings.num_trials} trials ended")
+        stopper.lift_budgets()
+        _confirm(driver, stopper, max_concurrent)
     if stopper.status == "completed":
         _evaluate(driver, stopper)
     has_points = any(trial.points for trial in driver.record.trials.values())
     if stopper.status != "completed":
         driver.end(stopper.status, stopper.reason)
     elif not has_points or not driver.record.count("completed", "stopped", "interrupted"):
-        driver.end("failed", failure_reason(driver.record, stopper.reason))
+        driver.end("failed", failure_reason(driver.record, used_up))
     else:
-        reason = stopper.reason or f"all {driver.settings.num_trials} trials ended"
-        driver.end("completed", reason)
+        driver.end("completed", used_up or f"all {driver.settings.num_trials} trials ended")
+
+
+def _confirm(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> None:
+    """Trains the front's configurations under further seeds, but those that already were."""
+    driver.leave_unwanted()
+    left = unconfirmed(driver.record, driver.settings.confirm)
+    if left:
+        text = f"confirming the front: {len(left)} trials under further seeds"
+        driver.console.print(text, highlight=False)
+        _tuner(driver, stopper, _confirmation(driver, len(left)), max_concurrent).fit()
 
 
 def _evaluate(driver: Driver, stopper: SweepStopper) -> None:
@@ -187,7 +204,7 @@ def _evaluate(driver: Driver, stopper: SweepStopper) -> None:
         if not record.evaluations.get(key)
     ]
     resources = settings.evaluation_resources
-    for event in evaluate_points(keys, driver.paths, resources, stopper.must_end):
+    for event in evaluate_points(keys, driver.paths, resources, stopper.stop_all):
         driver.emit(event)
 
 
@@ -200,40 +217,69 @@ def failure_reason(record: SweepRecord, stopped_because: str) -> str:
     return "; ".join(["no trial reported anything", *([stopped_because] if stopped_because else [])])
 
 
-def _tuner(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> tune.Tuner:
-    from ray import tune
+class _Phase(NamedTuple):
+    """Trials that Ray Tune runs in one go.
 
+    Attributes:
+        trials: hands them out.
+        num_trials: how many it will.
+        snapshots: which of their points are worth one; None for none.
+        scheduler: says which of them go on.
+        stopped: those that do not, each with the reason.
+    """
+
+    trials: Iterator[Trial]
+    num_trials: int
+    snapshots: SnapshotRule | None
+    scheduler: TrialScheduler
+    stopped: Mapping[str, str]
+
+
+def _search(driver: Driver) -> _Phase:
+    """The trials that are unfinished, and those that will be proposed."""
     from orchestrator.early_stopping import EarlyStopping
     from orchestrator.retention import OwnFront
-    from orchestrator.search import ProposalSearcher
-    from orchestrator.tune_events import TuneEvents
-    from trainables.ray_train import (
-        NAME_KEY,
-        CheckpointRule,
-        SnapshotRule,
-        TrialResources,
-        make_trainable,
-    )
+    from orchestrator.search import searched_trials
+    from trainables.ray_train import SnapshotRule
 
-    settings, record = driver.settings, driver.record
-    resources = TrialResources(
-        settings.resources.workers, settings.resources.cpus, settings.resources.gpus
-    )
+    settings = driver.settings
     snapshots = SnapshotRule(
         folder=driver.paths.snapshot,
         trace=driver.paths.trace,
-        is_wanted=OwnFront(settings.objectives, record.constraints),
+        is_wanted=OwnFront(settings.objectives, driver.record.constraints),
         with_embeddings=settings.tracking.embeddings != "none",
     )
-    every_s = math.inf if settings.checkpoint_every is None else settings.checkpoint_every
-    early_stopping = EarlyStopping(driver.stopping, record)
-    searcher = ProposalSearcher(settings, record, driver.proposals, driver.emit, max_concurrent)
+    early_stopping = EarlyStopping(driver.stopping, driver.record)
+    trials = searched_trials(settings, driver.record, driver.proposals, driver.emit)
+    return _Phase(trials, driver.num_to_run, snapshots, early_stopping, early_stopping.reasons)
+
+
+def _confirmation(driver: Driver, num_trials: int) -> _Phase:
+    """The trials that confirm the front: of them only the reports matter, and none is stopped early."""
+    from ray.tune.schedulers import FIFOScheduler
+
+    from orchestrator.search import confirming_trials
+
+    trials = confirming_trials(driver.settings, driver.record, driver.emit)
+    return _Phase(trials, num_trials, None, FIFOScheduler(), {})
+
+
+def _tuner(driver: Driver, stopper: SweepStopper, phase: _Phase, max_concurrent: int) -> tune.Tuner:
+    from ray import tune
+
+    from orchestrator.search import TrialSearcher
+    from orchestrator.tune_events import TuneEvents
+    from trainables.ray_train import NAME_KEY, CheckpointRule, TrialResources, make_trainable
+
+    given, every_s = driver.settings.resources, driver.settings.checkpoint_every
+    every_s = math.inf if every_s is None else every_s
+    resources = TrialResources(given.workers, given.cpus, given.gpus)
     return tune.Tuner(
-        make_trainable(resources, snapshots, CheckpointRule(driver.paths.checkpoint, every_s)),
+        make_trainable(resources, phase.snapshots, CheckpointRule(driver.paths.checkpoint, every_s)),
         tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=early_stopping,
-            num_samples=driver.num_to_run,
+            search_alg=TrialSearcher(phase.trials, max_concurrent),
+            scheduler=phase.scheduler,
+            num_samples=phase.num_trials,
             reuse_actors=True,
             trial_name_creator=lambda trial: trial.config[NAME_KEY],
             trial_dirname_creator=lambda trial: trial.config[NAME_KEY],
@@ -241,7 +287,7 @@ def _tuner(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> tune.T
         run_config=tune.RunConfig(
             name=driver.paths.tune.name,
             storage_path=str(driver.paths.tune.parent),
-            callbacks=[TuneEvents(driver.emit, record, stopper, early_stopping)],
+            callbacks=[TuneEvents(driver.emit, driver.record, stopper, phase.stopped)],
             stop=stopper,
             verbose=0,
         ),

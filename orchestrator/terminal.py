@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -10,8 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.confirmation import confirmations, repeats, unconfirmed
 from orchestrator.events import Event, PointEvaluated, SweepEnded, TrialEnded, TrialWarned
 from orchestrator.record import Point, SweepRecord, Trial
+from orchestrator.settings import ConfirmSettings
 
 _MAX_ROWS = 12
 
@@ -28,12 +31,14 @@ class Progress:
         num_trials: int,
         time_budget_s: float | None,
         clock: Callable[[], float] = time.time,
+        confirm: ConfirmSettings | None = None,
     ) -> None:
         self._console = console
         self._sweep = sweep
         self._num_trials = num_trials
         self._time_budget_s = time_budget_s
         self._clock = clock
+        self._confirm = confirm
         self._record: SweepRecord | None = None
         self._live = Live(
             console=console, refresh_per_second=2, get_renderable=self._draw, transient=True
@@ -63,13 +68,13 @@ class Progress:
             self._console.print(Text(evaluation_line(event, record), style=style))
 
     def _trial_line(self, record: SweepRecord, event: TrialEnded) -> str:
-        trial = record.trials[event.trial]
+        trial = record.trial(event.trial)
         point = record.representative(trial)
         values = ", ".join(f"{n} {point.metrics[n]:.4g}" for n in record.objectives) if point else "-"
-        return (
-            f"[{record.num_ended}/{self._num_trials}] {trial.name} {event.status}: "
-            f"{trial.config['head']['kind']}, {values}"
-        )
+        done = f"{record.num_ended}/{self._num_trials}"
+        if trial.confirms:
+            done = f"{_confirming_done(record, self._confirm)} confirming"
+        return f"[{done}] {trial.name} {event.status}: {trial.config['head']['kind']}, {values}"
 
     def _draw(self) -> RenderableType:
         if self._record is None:
@@ -77,7 +82,14 @@ class Progress:
         record = self._record
         return Group(
             Text(
-                progress_line(record, self._sweep, self._num_trials, self._time_budget_s, self._clock())
+                progress_line(
+                    record,
+                    self._sweep,
+                    self._num_trials,
+                    self._time_budget_s,
+                    self._clock(),
+                    self._confirm,
+                )
             ),
             front_as_table(record, record.sorted_front()[:_MAX_ROWS]),
         )
@@ -94,24 +106,58 @@ def evaluation_line(event: PointEvaluated, record: SweepRecord) -> str:
 
 
 def progress_line(
-    record: SweepRecord, sweep: str, num_trials: int, time_budget_s: float | None, now: float
+    record: SweepRecord,
+    sweep: str,
+    num_trials: int,
+    time_budget_s: float | None,
+    now: float,
+    confirm: ConfirmSettings | None = None,
 ) -> str:
-    """One line: trials done, running, failed, time gone and left."""
+    """One line: trials done, running, failed, time gone and left, of the phase that the sweep is in."""
     num_done = record.count("completed", "stopped")
-    parts = [
-        f"{sweep}: {num_done}/{num_trials} trials done",
-        f"{record.count('running', 'pending')} running",
-        f"{record.count('failed')} failed",
-    ]
+    parts = [f"{sweep}: {num_done}/{num_trials} trials done"]
+    if record.search_ended is not None and unconfirmed(record, confirm):
+        return ", ".join([*parts, *_confirming_parts(record, confirm, now)])
+    parts += [f"{record.count('running', 'pending')} running", f"{record.count('failed')} failed"]
     if record.started is not None:
         parts.append(f"{format_duration(record.active_until(now))} gone")
-        if record.evaluations:
+        if record.search_ended is not None and record.evaluations:
             num_failed = record.num_failed_evaluations
             parts.append(f"{len(record.evaluations) - num_failed} points evaluated on the test set")
             return ", ".join([*parts, *([f"{num_failed} not"] if num_failed else [])])
-        left = time_left(record, num_trials, time_budget_s, now)
-        parts.append(f"about {format_duration(left)} left" if left is not None else "time left unknown")
+        parts.append(_left(time_left(record, num_trials, time_budget_s, now)))
     return ", ".join(parts)
+
+
+def _left(seconds: float | None) -> str:
+    return "time left unknown" if seconds is None else f"about {format_duration(seconds)} left"
+
+
+def _confirming_parts(record: SweepRecord, confirm: ConfirmSettings | None, now: float) -> list[str]:
+    statuses = [trial.status for trial in list(record.confirming.values())]
+    return [
+        f"confirming its front: {_confirming_done(record, confirm)} trials done",
+        f"{statuses.count('running')} running",
+        f"{statuses.count('failed')} failed",
+        f"{format_duration(record.active_until(now))} gone",
+        _left(confirming_time_left(record, confirm, now)),
+    ]
+
+
+def _confirming_done(record: SweepRecord, confirm: ConfirmSettings | None) -> str:
+    num_wanted = len(repeats(record, confirm))
+    return f"{num_wanted - len(unconfirmed(record, confirm))}/{num_wanted}"
+
+
+def confirming_time_left(
+    record: SweepRecord, confirm: ConfirmSettings | None, now: float
+) -> float | None:
+    """Seconds until the front is confirmed at the rate since the search ended; None at first."""
+    began = record.search_ended
+    assert began is not None
+    ended = [trial.ended for trial in list(record.confirming.values()) if not trial.is_unfinished]
+    num_ended = sum(time is not None and time >= began for time in ended)
+    return (now - began) / num_ended * len(unconfirmed(record, confirm)) if num_ended else None
 
 
 def time_left(
@@ -119,13 +165,13 @@ def time_left(
 ) -> float | None:
     """Seconds until the last trial ends at the rate so far, or the time budget does; None at first."""
     num_ended = record.num_ended
-    idle_s = 0.0 if record.started is None else now - record.started - record.active_until(now)
+    idle_s = 0.0 if record.started is None else now - record.started - record.searched_until(now)
     first_start = min((t.started for t in list(record.trials.values()) if t.started), default=None)
     estimates = []
     if num_ended and first_start is not None:
         estimates.append((now - first_start - idle_s) / num_ended * (num_trials - num_ended))
     if time_budget_s is not None and record.started is not None:
-        estimates.append(time_budget_s - record.active_until(now))
+        estimates.append(time_budget_s - record.searched_until(now))
     return max(0.0, min(estimates)) if estimates else None
 
 
@@ -164,6 +210,42 @@ def _configuration(trial: Trial) -> str:
     """What was drawn for a trial, and where an imported one is from."""
     drawn = ", ".join(f"{_short(name)} {_format(value)}" for name, value in trial.parameters.items())
     return f"from {trial.source}: {drawn}" if trial.source else drawn
+
+
+def confirmed_as_table(record: SweepRecord) -> Table | None:
+    """What further seeds say of the front's points, in its order; None where they say nothing."""
+    found = confirmations(record)
+    if not found:
+        return None
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in record.objectives:
+        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("mean ± std", justify="right", no_wrap=True)
+    for name in ("seeds", "front", "trial", "epoch"):
+        table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
+    for point in record.sorted_front():
+        confirmation = found.get((point.trial, point.epoch))
+        if confirmation is None:
+            continue
+        cells: list[str] = []
+        for name in record.objectives:
+            mean, deviation = confirmation.means[name], confirmation.deviations[name]
+            cells += [_format(point.metrics[name]), with_deviation(mean, deviation)]
+        probability = f"{100 * confirmation.front_probability:.0f} %"
+        cells += [str(confirmation.num_seeds), probability, point.trial, str(point.epoch)]
+        table.add_row(*cells)
+    return table
+
+
+def with_deviation(mean: float, deviation: float) -> str:
+    """Such as 0.982 ± 0.004: the deviation to one digit, or two below 2, the mean to the same place."""
+    if math.isnan(deviation):
+        return _format(mean)
+    if deviation <= 0:
+        return f"{_format(mean)} ± 0"
+    place = -math.floor(math.log10(deviation)) + (f"{deviation:e}"[0] == "1")
+    num_decimals = max(0, place)
+    return f"{mean:.{num_decimals}f} ± {deviation:.{num_decimals}f}"
 
 
 def _with_test(point: Point, test_metrics: Mapping[str, float], name: str) -> str:

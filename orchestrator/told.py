@@ -19,7 +19,7 @@ def known_trials(settings: SweepSettings, history: Iterable[Event]) -> list[Know
     told_before: dict[str, Told | None] = {}
     for event in history:
         record.apply(event)
-        if isinstance(event, TrialEnded):
+        if isinstance(event, TrialEnded) and event.trial in record.trials:
             told_before[event.trial] = told(record.trials[event.trial], record)
     return [
         Known(t.parameters, t.sampler_state, "running" if t.is_unfinished else told_before[t.name])

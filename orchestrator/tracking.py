@@ -17,6 +17,7 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_STATE
 
+from orchestrator.confirmation import confirmations
 from orchestrator.events import (
     Event,
     PointEvaluated,
@@ -27,7 +28,7 @@ from orchestrator.events import (
     TrialStarted,
     TrialWarned,
 )
-from orchestrator.front_table import FrontTable, front_table
+from orchestrator.front_table import FrontTable, confirmed_values, front_table
 from orchestrator.mlflow_runs import TRACES, MlflowRuns
 from orchestrator.operation_queue import OperationQueue
 from orchestrator.paths import SweepPaths
@@ -78,7 +79,7 @@ class Tracker:
     def __call__(self, event: Event, record: SweepRecord) -> None:
         match event:
             case TrialProposed():
-                trial = record.trials[event.trial]
+                trial = record.trial(event.trial)
                 self._operations.put(lambda: self.runs.create_child(trial, event.time))
             case TrialStarted():
                 self._operations.put(lambda: self.runs.start_child(event.trial))
@@ -91,12 +92,14 @@ class Tracker:
                     logger.warning("%s: %s", event.trial, event.warning)
             case TrialEnded():
                 self._operations.put(lambda: self.runs.end_child(event))
-                self._log_progress(event, record)
+                if event.trial in record.trials:
+                    self._log_progress(event, record)
             case PointEvaluated():
                 folder = self._paths.evaluation(event.trial, event.epoch)
                 self._operations.put(lambda: self.runs.log_evaluation(event, folder))
             case SweepEnded() if not self._is_replaying:
                 self._refresh(record)
+                self._log_confirmations(record, event.time)
                 num_failed = record.num_failed_evaluations
                 self._operations.put(lambda: self.runs.close(event, num_failed))
             case _:
@@ -118,7 +121,7 @@ class Tracker:
         children = self.runs.children
         written = {
             trial.name
-            for trial in record.trials.values()
+            for trial in record.own_trials
             if trial.is_ended
             and trial.name in children
             and children[trial.name].info.status != "RUNNING"
@@ -129,7 +132,7 @@ class Tracker:
             replayed.apply(event)
             if getattr(event, "trial", None) not in written or isinstance(event, PointEvaluated):
                 self(event, replayed)
-            elif isinstance(event, TrialEnded):
+            elif isinstance(event, TrialEnded) and event.trial in replayed.trials:
                 self._log_progress(event, replayed)
         self._is_replaying = False
         leftover: set[Key] = set()
@@ -177,6 +180,16 @@ class Tracker:
         self._operations.put(lambda: self.runs.log_progress(values, num_ended, event.time))
         if not self._is_replaying:
             logger.info("%s %s %s", event.trial, event.status, event.reason)
+
+    def _log_confirmations(self, record: SweepRecord, at: float) -> None:
+        """Once nothing more is confirmed, since each further seed changes all of them."""
+        for (trial, epoch), confirmation in confirmations(record).items():
+            values = confirmed_values(confirmation)
+            self._operations.put(
+                lambda trial=trial, epoch=epoch, values=values: self.runs.log_confirmation(
+                    trial, values, epoch, at
+                )
+            )
 
     def _publish_snapshots(self, record: SweepRecord) -> None:
         """Uploads what ended trials have on the front, removes what has left it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from orchestrator.budget import SweepStopper
-from orchestrator.early_stopping import EarlyStopping
 from orchestrator.events import Event, TrialEnded, TrialReported, TrialStarted, TrialWarned
 from orchestrator.record import SweepRecord
 from trainables.disk import DiskFullError
@@ -26,15 +25,22 @@ _RAISED = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception|Interrupt|Exit|Warnin
 
 
 class TuneEvents(Callback):
-    """Emits an event for each start, report, warning and end of a trial."""
+    """Emits an event for each start, report, warning and end of a trial.
+
+    Args:
+        emit: takes the events.
+        record: the sweep as it is now.
+        stopper: says why trials are ended together.
+        stopped: the trials that were decided to be stopped early, each with the reason.
+    """
 
     def __init__(
-        self, emit: Emit, record: SweepRecord, stopper: SweepStopper, early_stopping: EarlyStopping
+        self, emit: Emit, record: SweepRecord, stopper: SweepStopper, stopped: Mapping[str, str]
     ) -> None:
         self._emit = emit
         self._record = record
         self._stopper = stopper
-        self._early_stopping = early_stopping
+        self._stopped = stopped
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune's own snapshots are not used, the ledger is the one truth."""
@@ -50,16 +56,16 @@ class TuneEvents(Callback):
         if WARNING_KEY in result:
             self._emit(TrialWarned(name, result[WARNING_KEY], time.time()))
         report = json.loads(result.get(REPORT_KEY, "null"))
-        if report and report["epoch"] > self._record.trials[name].last_epoch:
+        if report and report["epoch"] > self._record.trial(name).last_epoch:
             self._emit(TrialReported(name, report, time.time()))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         name = trial.config[NAME_KEY]
-        if name in self._early_stopping.reasons:
-            self._emit(TrialEnded(name, "stopped", self._early_stopping.reasons[name], time.time()))
+        if name in self._stopped:
+            self._emit(TrialEnded(name, "stopped", self._stopped[name], time.time()))
         elif not trial.last_result.get("done"):
             self._emit(TrialEnded(name, "interrupted", self._stopper.reason, time.time()))
-        elif not self._record.trials[name].points:
+        elif not self._record.trial(name).points:
             reason = "it reported no finite value of every objective"
             self._emit(TrialEnded(name, "failed", reason, time.time()))
         else:

@@ -85,9 +85,12 @@ class CheckpointRule:
 
 
 def make_trainable(
-    resources: TrialResources, snapshots: SnapshotRule, checkpoints: CheckpointRule
+    resources: TrialResources, snapshots: SnapshotRule | None, checkpoints: CheckpointRule
 ) -> Callable[[dict[str, Any]], None]:
-    """The function that Ray Tune runs for each trial, with its resources attached."""
+    """The function that Ray Tune runs for each trial, with its resources attached.
+
+    Trials of which only the reports matter have no rule for snapshots.
+    """
 
     def train_trial(config: dict[str, Any]) -> None:
         TorchTrainer(
@@ -169,7 +172,7 @@ class TrialListener:
     Args:
         name: the trial's.
         config: the trial's, as the sweep names it.
-        rule: what is stored.
+        rule: what is stored; nothing where it is None.
         known_epoch: reports up to this epoch arrived before, and what belongs to them was stored.
         send: gives a report to the driver.
     """
@@ -178,14 +181,14 @@ class TrialListener:
         self,
         name: str,
         config: TrialConfig,
-        rule: SnapshotRule,
+        rule: SnapshotRule | None,
         known_epoch: int,
         send: Callable[[EpochReport], None],
     ) -> None:
         self._name = name
         self._config = config
         self._rule = rule
-        self._is_wanted = rule.is_wanted()
+        self._is_wanted = rule.is_wanted() if rule else lambda report: False
         self._known_epoch = known_epoch
         self._send = send
 
@@ -195,12 +198,17 @@ class TrialListener:
         is_wanted = self._is_wanted(report)
         if report.epoch <= self._known_epoch:
             return
-        if validation.is_chief and is_wanted:
-            folder = self._rule.folder(self._name, report.epoch)
-            write_snapshot(folder, self._config, validation, self._rule.with_embeddings)
-        if validation.queries and is_traced(report.epoch, self._config.validate_every):
-            write_trace(self._rule.trace(self._name, report.epoch), validation.queries)
+        if self._rule:
+            self._store(self._rule, validation, is_wanted)
         self._send(report)
+
+    def _store(self, rule: SnapshotRule, validation: Validation, is_wanted: bool) -> None:
+        epoch = validation.report.epoch
+        if validation.is_chief and is_wanted:
+            folder = rule.folder(self._name, epoch)
+            write_snapshot(folder, self._config, validation, rule.with_embeddings)
+        if validation.queries and is_traced(epoch, self._config.validate_every):
+            write_trace(rule.trace(self._name, epoch), validation.queries)
 
     def take_up(self, report: EpochReport) -> None:
         """Takes in a report of the killed training: what belongs to it is stored, it may not have

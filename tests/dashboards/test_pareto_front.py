@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -259,3 +260,63 @@ def test_an_imported_point_says_where_it_is_from() -> None:
     assert "from" not in hovers["trial-0000"]
     assert "<earlier>/trial-0007" in Page(to_html(drawn)).cells
     assert "<th>from</th>" not in to_html(info(table(own)))
+
+
+def confirmed(accuracy: float, d_eff: float, seeds: int | None = 2, **more: float) -> dict[str, Any]:
+    values = {"knn_accuracy_mean": accuracy, "d_eff_mean": d_eff, "num_seeds": seeds}
+    return {"knn_accuracy_std": 0.02, "d_eff_std": 1.5, "front_probability": 0.75, **values, **more}
+
+
+CONFIRMED = table(
+    row("trial-0000", 0.95, 10.0, True, **confirmed(0.90, 11.0)),
+    row("trial-0001", 0.60, 3.0, True, **confirmed(0.50, 4.0, 1, knn_accuracy_std=math.nan)),
+    row("trial-0002", 0.50, 2.0, True),
+    row("trial-0003", 0.40, 30.0, False),
+)
+
+
+CONFIRMED.points["num_seeds"] = CONFIRMED.points["num_seeds"].astype("Int64")  # as the table has them
+
+
+def test_means_and_deviations_under_further_seeds_are_drawn() -> None:
+    drawn = info(CONFIRMED).confirmed
+    assert drawn[["x", "y", "x_std", "y_std"]].to_numpy().tolist() == [
+        [4.0, 0.50, 1.5, 0.0],
+        [11.0, 0.90, 1.5, 0.02],
+    ]
+    *_, trace, _front, _legend = json.loads(str(plot(info(CONFIRMED)).to_json()))["data"]
+    assert trace["name"] == "mean under further seeds"
+    assert (trace["error_x"]["array"], trace["error_y"]["array"]) == ([1.5, 1.5], [0.0, 0.02])
+    assert to_png(info(CONFIRMED)) != to_png(info(THREE))
+
+
+def test_a_confirmed_point_tells_what_its_seeds_say() -> None:
+    hovers = dict(zip(info(CONFIRMED).points["trial"], info(CONFIRMED).points["hover"], strict=True))
+    assert hovers["trial-0000"].split("<br>")[3:6] == [
+        "knn_accuracy under 2 further seeds: 0.9 ± 0.02",
+        "d_eff under 2 further seeds: 11 ± 1.5",
+        "probability to be on the front then: 75%",
+    ]
+    assert "knn_accuracy under 1 further seeds: 0.5<br>" in hovers["trial-0001"]
+    assert "further seeds" not in hovers["trial-0002"]
+
+
+def test_the_pages_table_has_what_is_confirmed() -> None:
+    cells = Page(to_html(info(CONFIRMED))).cells
+    rows = [cells[start : start + 9] for start in range(0, len(cells), 9)]
+    assert rows == [
+        ["0.5", "2", "mlp", "trial-0002", "5", "", "", "", ""],
+        ["0.6", "3", "mlp", "trial-0001", "5", "1", "0.5", "4 ± 1.5", "0.75"],
+        ["0.95", "10", "mlp", "trial-0000", "5", "2", "0.9 ± 0.02", "11 ± 1.5", "0.75"],
+    ]
+
+
+def test_what_is_not_confirmed_has_no_bars() -> None:
+    assert len(info(THREE).confirmed) == 0
+    assert "further seeds" not in to_html(info(THREE))
+
+
+def test_one_confirmed_objective_has_bars_along_it_alone() -> None:
+    rows = row("t", 0.9, 3.0, True, epoch=7, knn_accuracy_mean=0.8, knn_accuracy_std=0.1, num_seeds=2)
+    drawn = info(table({**rows, "front_probability": 1.0}, objectives={"knn_accuracy": "max"}))
+    assert drawn.confirmed[["x", "y", "x_std", "y_std"]].to_numpy().tolist() == [[7.0, 0.8, 0.0, 0.1]]

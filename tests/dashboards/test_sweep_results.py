@@ -93,6 +93,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         TrackedTrial(params("mlp"), {5: 0.7, 10: 0.8}, {5: TEST_METRICS, 10: {"knn_accuracy": 0.5}}),
         TrackedTrial(params("none", 43), test={}, status="running"),
         TrackedTrial(params(), truncation=None),
+        TrackedTrial(params("mlp", 43), test={}, confirms="trial-0000"),
     ]
     track(folder, "twice", trials, "running")
     track(folder, 'it\'s "odd"', [], tags={"data_order": "original"})
@@ -121,6 +122,10 @@ def test_trials_are_read_in_the_order_of_proposal(store: SweepStore) -> None:
         ("trial-0001", "none", "43", "running", False),
         ("trial-0002", "none", "42", "completed", True),
     ]
+
+
+def test_trials_that_confirm_others_are_not_of_the_search(store: SweepStore) -> None:
+    assert "trial-0003" not in [trial.name for trial in store.sweep("twice").trials]
 
 
 def test_metrics_are_read_by_epoch(store: SweepStore) -> None:

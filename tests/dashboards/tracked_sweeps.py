@@ -68,6 +68,7 @@ class TrackedTrial:
         validation: epoch to validation accuracy.
         test: epoch to test metrics, without their `test_`.
         truncation: of each evaluated epoch; None for none.
+        confirms: the trial that it repeats under a further seed, if any.
     """
 
     params: dict[str, str]
@@ -75,6 +76,7 @@ class TrackedTrial:
     test: dict[int, dict[str, float]] = field(default_factory=lambda: {5: TEST_METRICS})
     truncation: pd.DataFrame | None = field(default_factory=lambda: TRUNCATED)
     status: str = "completed"
+    confirms: str = ""
 
 
 def track(
@@ -98,6 +100,8 @@ def track(
     for number, trial in enumerate(trials):
         run_tags = {"mlflow.parentRunId": parent, "sweep": name, "status": trial.status}
         run_tags["trial"] = f"trial-{number:04d}"
+        if trial.confirms:
+            run_tags["confirms"] = trial.confirms
         run = client.create_run(identity, run_name=run_tags["trial"], tags=run_tags).info.run_id
         metrics = [Metric("knn_accuracy", value, 1, epoch) for epoch, value in trial.validation.items()]
         for epoch, values in trial.test.items():

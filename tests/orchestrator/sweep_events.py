@@ -66,6 +66,12 @@ def imported(trial: str, *epochs: tuple[float, float], **parameters: Any) -> Tri
     return TrialImported(trial, f"earlier/{trial}", parameters, config, found, time=0.0)
 
 
+def confirming(of: str, seed: int) -> TrialProposed:
+    """A trial that repeats `of`, whose own seed is 42, under a further seed."""
+    config = TrialConfig(seed=seed).model_dump()
+    return TrialProposed(f"{of}-seed-{seed}", 0, {}, config, time=0.0, confirms=of)
+
+
 def started(trial: str, time: float = 0.0) -> TrialStarted:
     return TrialStarted(trial, time)
 

@@ -182,23 +182,32 @@ def test_the_handlers_are_put_back_after_an_error(error: type[BaseException]) ->
     assert handlers() == before
 
 
-def test_the_final_evaluation_goes_on_after_the_budget_and_ends_with_the_nodes() -> None:
+def test_what_follows_the_search_has_no_budget() -> None:
     clock = Clock()
     stopper = stopper_of(10.0, clock)
+    stopper.start(lambda: "enough")
     assert answers(stopper, clock, [1010.0]) == [True]
-    assert not stopper.must_end()
-    lost = stopper_of(None, clock, has_nodes=False)
-    said = []
-    for clock.now in (1020.0, 1035.0, 1041.0):
-        said.append(lost.must_end())
-    assert said == [False, False, True]
-    assert lost.status == "failed"
+    stopper.lift_budgets()
+    assert stopper.reason == ""
+    assert answers(stopper, clock, [1010.0, 9999.0]) == [False, False]
 
 
-def test_an_interrupt_ends_the_final_evaluation() -> None:
+def test_what_follows_the_search_ends_with_the_nodes() -> None:
+    clock = Clock()
+    stopper = stopper_of(None, clock, has_nodes=False)
+    stopper.lift_budgets()
+    assert answers(stopper, clock, [1020.0, 1029.0, 1035.0]) == [False, False, True]
+    assert stopper.status == "failed"
+
+
+@pytest.mark.parametrize("lifted_first", [True, False])
+def test_an_interrupt_ends_what_follows_the_search(lifted_first: bool) -> None:
     stopper = stopper_of()
-    stopper.interrupt("SIGINT")
-    assert stopper.must_end()
+    steps = [stopper.lift_budgets, lambda: stopper.interrupt("SIGINT")]
+    for step in steps if lifted_first else reversed(steps):
+        step()
+    assert stopper.stop_all()
+    assert (stopper.status, stopper.reason) == ("interrupted", "interrupted by SIGINT")
 
 
 def test_tune_may_pickle_it_whatever_it_asks() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,17 +19,17 @@ from trainables.config import TrialConfig
 @pytest.mark.parametrize(
     ("batch_size", "steps_per_epoch"), [(1197, 1), (1196, 2), (128, 10), (2, 599), (4096, 1)]
 )
-def test_the_estimate_is_every_trial_to_its_last_epoch(batch_size: int, steps_per_epoch: int) -> None:
+def test_the_estimate_is_own_trials_to_its_last_epoch(batch_size: int, steps_per_epoch: int) -> None:
     trial = DIGITS | {"epochs": 60, "warmup": {"epochs": 5}, "batch_size": batch_size}
     work = estimate(settings_of(trial=trial, search={"trials": 32}))
     assert work == Work(epochs=32 * 65, steps=32 * 65 * steps_per_epoch, items=32 * 65 * 1197)
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, num_trials: int = 8) -> str:
+def shown(monkeypatch: pytest.MonkeyPatch, num_trials: int = 8, **changes: Any) -> str:
     monkeypatch.setattr(dry_run, "seconds_per_step", lambda config: 0.01)
     console = Console(file=io.StringIO(), width=200)
     trial = DIGITS | {"epochs": 60, "warmup": {"epochs": 5}, "batch_size": 128}
-    show(settings_of(trial=trial, search={"trials": num_trials}), console)
+    show(settings_of(trial=trial, search={"trials": num_trials}, **changes), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -67,6 +68,12 @@ def test_a_dry_run_prints_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     last = shown(monkeypatch).splitlines()[-1]
     assert last.startswith("at most 520 epochs, 5,200 steps, 622,440 items; ")
     assert "10 ms a step here on one thread, so about 52 s of training at most" in last
+
+
+def test_a_dry_run_says_what_confirming_adds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(monkeypatch, confirm={"seeds": 3})
+    assert "under 3 further seeds each; their number is known after the search, so at most 1,560" in text
+    assert "further seeds" not in shown(monkeypatch)
 
 
 def test_a_dry_run_makes_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from sweep_events import (
     EXAMPLES,
     TRIALS,
+    confirming,
     ended,
     epochs_of_a_sweep,
     imported,
@@ -111,3 +112,25 @@ def test_imported_points_say_where_they_are_from() -> None:
         [TRIALS[0], "", True, "pending"],
         ["import-0000", "earlier/import-0000", True, "imported"],
     ]
+
+
+def test_confirmations_stand_beside_the_points_that_are_confirmed() -> None:
+    events = reports([(TRIALS[0], 0.5, 5.0), (TRIALS[1], 0.6, 6.0)])
+    for seed, accuracy in ((43, 0.25), (44, 0.75)):
+        name = f"{TRIALS[1]}-seed-{seed}"
+        events += [confirming(TRIALS[1], seed), reported(name, 2, accuracy, 6.0), ended(name)]
+    points = front_table("s", record_of(*events)).points.set_index("trial")
+    assert sorted(points.index) == [TRIALS[0], TRIALS[1]]
+    row = points.loc[TRIALS[1]]
+    assert (row["knn_accuracy"], row["knn_accuracy_mean"], row["d_eff_std"]) == (0.6, 0.5, 0.0)
+    assert row["knn_accuracy_std"] == math.sqrt(0.125)
+    assert (row["num_seeds"], row["front_probability"]) == (2, 1.0)
+    columns = ["knn_accuracy_mean", "d_eff_std", "num_seeds", "front_probability"]
+    assert points.loc[TRIALS[0], columns].isna().all()
+    assert str(points["num_seeds"].dtype) == "Int64"
+
+
+def test_without_confirmations_there_are_no_such_columns() -> None:
+    points = front_table("s", record_of(*reports([(TRIALS[0], 0.5, 5.0)]))).points
+    assert not [name for name in points.columns if str(name).endswith(("_mean", "_std"))]
+    assert "num_seeds" not in points

@@ -9,6 +9,7 @@ from sweep_events import (
     OBJECTIVES,
     REFERENCE,
     TRIALS,
+    confirming,
     ended,
     epochs_of_a_sweep,
     imported,
@@ -19,7 +20,7 @@ from sweep_events import (
     started,
 )
 
-from orchestrator.events import PointEvaluated, SweepEnded, SweepStarted
+from orchestrator.events import PointEvaluated, SearchEnded, SweepEnded, SweepResumed, SweepStarted
 from orchestrator.pareto import hypervolume, nondominated
 from orchestrator.record import SweepRecord
 
@@ -194,4 +195,50 @@ def test_an_imported_trial_is_none_of_the_sweeps_own() -> None:
     assert [point.epoch for point in trial.points] == [1, 2]
     assert [point.epoch for point in trial.front] == [2]
     assert record.hypervolumes == [record.hypervolume()]
-    assert [t.name for t in record.all_trials()] == ["import-0000", *TRIALS]
+    assert [t.name for t in record.counted_trials] == ["import-0000", *TRIALS]
+
+
+def test_a_trial_that_confirms_is_no_trial_of_the_search() -> None:
+    searched = [started(TRIALS[0]), reported(TRIALS[0], 5, 0.5, 9.0), ended(TRIALS[0])]
+    name = f"{TRIALS[0]}-seed-43"
+    story = [started(name, time=4.0), reported(name, 5, 0.9, 3.0), ended(name, "failed", "diverged")]
+    record, alone = record_of(*searched, confirming(TRIALS[0], 43), *story), record_of(*searched)
+    assert list(record.trials) == list(TRIALS)
+    assert record.front == alone.front
+    assert record.hypervolumes == alone.hypervolumes
+    assert record.num_epochs == alone.num_epochs == 5
+    for status in ("pending", "running", "completed", "failed"):
+        assert record.count(status) == alone.count(status)
+
+
+def test_a_trial_that_confirms_has_a_story_of_its_own() -> None:
+    name = f"{TRIALS[0]}-seed-43"
+    events = [confirming(TRIALS[0], 43), started(name, time=4.0), reported(name, 5, 0.9, 3.0)]
+    record = record_of(*events, ended(name, "interrupted"))
+    trial = record.trial(name)
+    assert (trial.confirms, trial.config["seed"], trial.status) == (TRIALS[0], 43, "interrupted")
+    assert [point.values for point in trial.points] == [(-0.9, 3.0)]
+    assert record.own_trials == [*record.trials.values(), trial]
+    record.apply(SweepResumed({}, {}, 20.0))
+    assert (trial.status, trial.last_epoch) == ("pending", 5)
+
+
+def test_the_search_lasts_as_long_as_drivers_search() -> None:
+    record = SweepRecord(OBJECTIVES, REFERENCE)
+    seen = []
+    for event in (
+        SweepStarted("s", {}, {}, time=100.0),
+        SearchEnded("enough", time=110.0),
+        SweepEnded("completed", "enough", time=150.0),
+        SweepResumed({}, {}, time=1000.0),
+        proposed(TRIALS[0]),
+        started(TRIALS[0], time=1003.0),
+        SearchEnded("enough", time=1004.0),
+        SweepEnded("completed", "enough", time=1020.0),
+    ):
+        record.apply(event)
+        seen.append((record.searched_s, record.search_ended))
+    assert [s for s, _ in seen[:4]] == [0.0, 10.0, 10.0, 10.0]
+    assert [s for s, _ in seen[5:]] == [13.0, 14.0, 14.0]
+    assert [ended for _, ended in seen] == [None, 110.0, 110.0, None, None, None, 1004.0, 1004.0]
+    assert record.active_s == 70.0

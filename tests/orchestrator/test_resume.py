@@ -65,13 +65,23 @@ def test_a_ledger_that_a_driver_holds_is_refused(paths: SweepPaths) -> None:
         {"storage": "moved"},
         {"checkpoint_every": "5s"},
         {"checkpoint_every": None},
+        {"confirm": {"seeds": 2}},
+        {"confirm": {"seeds": 5}},
     ],
     ids=str,
 )
 def test_budgets_may_grow_and_what_no_result_depends_on_may_change(changes: dict[str, Any]) -> None:
     budgets = {"time_budget": "2h", "epochs": 100, "stall": {"trials": 4, "growth": 0.1}}
-    changed = changes | {"search": budgets | changes.get("search", {})}
-    require_same([begun(settings_of(search=budgets))], settings_of(**changed))
+    changed = {"confirm": {"seeds": 2}, **changes, "search": budgets | changes.get("search", {})}
+    require_same([begun(settings_of(search=budgets, confirm={"seeds": 2}))], settings_of(**changed))
+
+
+def test_a_confirmation_may_be_asked_for_afterwards() -> None:
+    before = begun(settings_of())
+    require_same([before], settings_of(confirm={"seeds": 2}))
+    del before.settings["confirm"]  # as before there was such a thing
+    require_same([before], settings_of(confirm={"seeds": 2}))
+    require_same([before], settings_of())
 
 
 @pytest.mark.parametrize(
@@ -143,3 +153,16 @@ def test_a_sweep_that_was_killed_while_it_imported_is_not_resumed(paths: SweepPa
     require_imports(events, paths)
     with pytest.raises(UserError, match=r"with 1 of 2 trials written and none trained; remove .*/s and"):
         require_imports(events[:2], paths)
+
+
+@pytest.mark.parametrize(
+    ("confirm", "line"),
+    [
+        ({"seeds": 1}, "confirm.seeds: 2 before, 1 now"),
+        (None, "confirm: {'seeds': 2, 'of': 'front'} before"),
+    ],
+)
+def test_a_confirmation_is_not_taken_back(confirm: Any, line: str) -> None:
+    with pytest.raises(UserError) as error:
+        require_same([begun(settings_of(confirm={"seeds": 2}))], settings_of(confirm=confirm))
+    assert line in str(error.value)

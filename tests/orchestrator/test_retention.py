@@ -8,6 +8,7 @@ from sweep_events import (
     EXAMPLES,
     OBJECTIVES,
     TRIALS,
+    confirming,
     ended,
     epochs_of_a_sweep,
     imported,
@@ -296,3 +297,20 @@ def test_imported_points_have_no_snapshots_here(embeddings: EmbeddingsOf) -> Non
     assert wanted == {(TRIALS[0], 1)} | ({(TRIALS[1], 1)} if embeddings == "all" else set())
     assert evaluated_points(record, "front") == {(TRIALS[0], 1)}
     assert evaluated_points(record, "best") == {(TRIALS[0], 1), (TRIALS[1], 1)}
+
+
+@pytest.mark.parametrize(("status", "is_kept"), [("completed", False), ("interrupted", True)])
+def test_a_trial_that_confirms_keeps_its_checkpoint_until_it_is_done(
+    status: TrialStatus, is_kept: bool, tmp_path: Path
+) -> None:
+    sweep, name = Sweep(tmp_path, "all"), f"{TRIALS[0]}-seed-43"
+    checkpoint = sweep.paths.checkpoint(name)
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"state")
+    for event in (confirming(TRIALS[0], 43), reported(name, 1, 0.9, 3.0), ended(name, status)):
+        sweep.record.apply(event)
+        sweep.retention(event, sweep.record)
+    assert checkpoint.exists() == is_kept
+    sweep.retention.finish(sweep.record)
+    assert checkpoint.exists() == is_kept
+    assert not wanted_snapshots(sweep.record, RetentionRule("all", "best"))

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import pytest
-from sweep_events import ended, proposed, reported, settings_of
+from sweep_events import confirming, ended, proposed, reported, settings_of, started
 
+from orchestrator.events import TrialEnded, TrialProposed
 from orchestrator.proposals import Proposals, Told
 from orchestrator.record import SweepRecord
-from orchestrator.search import ProposalSearcher
+from orchestrator.search import (
+    ProposalListener,
+    TrialSearcher,
+    confirming_trials,
+    searched_trials,
+)
 from orchestrator.told import known_trials
 from trainables.ray_train import CONFIG_KEY, KNOWN_EPOCH_KEY, NAME_KEY
 
@@ -22,7 +28,8 @@ def test_an_unfinished_trial_is_handed_out_with_the_last_epoch_that_it_reported(
     ]
     record = SweepRecord.of(SETTINGS, unfinished)
     proposals = Proposals(SETTINGS, known_trials(SETTINGS, unfinished))
-    searcher = ProposalSearcher(SETTINGS, record, proposals, record.apply, max_concurrent=2)
+    trials = searched_trials(SETTINGS, record, proposals, record.apply)
+    searcher = TrialSearcher(trials, max_concurrent=2)
     record.trials["trial-0000"].status = "running"  # once its driver has taken it up
     handed_out = [searcher.suggest(str(number)) for number in range(3)]
     assert [trial and (trial[NAME_KEY], trial[KNOWN_EPOCH_KEY]) for trial in handed_out] == [
@@ -64,3 +71,54 @@ def test_a_study_is_told_again_what_it_was_told_before_the_baseline_was_known() 
         0,
         1,
     ]
+
+
+CONFIRMED = settings_of(confirm={"seeds": 2})
+SEARCHED = [
+    proposed("trial-0000", 0, **{"head.kind": "none", "temperature": 0.1}),
+    reported("trial-0000", 5, 0.5, 9.0),
+    ended("trial-0000"),
+]
+
+
+def test_the_front_is_confirmed_by_its_configuration_under_further_seeds() -> None:
+    record = SweepRecord.of(CONFIRMED, SEARCHED)
+    trials = list(confirming_trials(CONFIRMED, record, record.apply))
+    assert [trial.name for trial in trials] == ["trial-0000-seed-43", "trial-0000-seed-44"]
+    base = record.trials["trial-0000"]
+    for seed, trial in zip((43, 44), trials, strict=True):
+        assert trial.config == {**base.config, "seed": seed}
+        assert (trial.confirms, trial.parameters, trial.number) == (base.name, base.parameters, 0)
+
+
+def test_confirming_goes_on_where_a_driver_was_killed() -> None:
+    first = "trial-0000-seed-43"
+    begun = [confirming("trial-0000", 43), started(first), reported(first, 5, 0.5, 9.0)]
+    record = SweepRecord.of(CONFIRMED, [*SEARCHED, *begun])
+    emitted: list[TrialProposed] = []
+
+    def emit(event: object) -> None:
+        assert isinstance(event, TrialProposed)
+        emitted.append(event)
+        record.apply(event)
+
+    searcher = TrialSearcher(confirming_trials(CONFIRMED, record, emit), max_concurrent=2)
+    handed_out = [searcher.suggest(str(number)) for number in range(2)]
+    assert [trial and (trial[NAME_KEY], trial[KNOWN_EPOCH_KEY]) for trial in handed_out] == [
+        (first, 5),
+        ("trial-0000-seed-44", 0),
+    ]
+    assert [event.trial for event in emitted] == ["trial-0000-seed-44"]
+
+
+def test_optuna_hears_nothing_of_trials_that_confirm() -> None:
+    name = "trial-0000-seed-43"
+    end: TrialEnded = ended(name)
+    history = [*SEARCHED, confirming("trial-0000", 43), reported(name, 5, 0.9, 3.0), end]
+    record = SweepRecord.of(CONFIRMED, history)
+    known = known_trials(CONFIRMED, history)
+    assert [k.told for k in known] == [Told([0.5, 9.0], {})]
+    proposals = Proposals(CONFIRMED, known)
+    ProposalListener(proposals)(end, record)
+    assert proposals.states() == {0: "COMPLETE"}
+    assert proposals.ask().number == 1

@@ -64,6 +64,7 @@ variants = st.fixed_dictionaries(
         "tracking": st.fixed_dictionaries(
             {"experiment": st.none() | st.sampled_from(["null", "1e3", "a.b"])}
         ),
+        "confirm": st.none() | st.fixed_dictionaries({"seeds": st.integers(1, 9)}),
         "resources": st.fixed_dictionaries({"gpus": st.sampled_from([0, 0.25, 1])}),
         "storage": st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1),
     },

@@ -231,6 +231,21 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
         BASE + "search: {stall: {growth: 0.1}}\n",
         [":4: 'search.stall.trials' is missing; add it"],
     ),
+    "unknown key of the stall": (
+        BASE + "search: {stall: {trials: 3, grwth: 0.1}}\n",
+        [":4: unknown key 'search.stall.grwth'", "'growth'?"],
+    ),
+    "confirm without seeds": (BASE + "confirm: {}\n", [":4: 'confirm.seeds' is missing; add it"]),
+    "no further seed": (BASE + "confirm: {seeds: 0}\n", [":4: confirm.seeds", "equal to 1, got 0"]),
+    "confirm what": (BASE + "confirm: {seeds: 2, of: back}\n", [":4: confirm.of is 'back'", "front"]),
+    "unknown key of confirm": (
+        BASE + "confirm: {seeds: 2, off: front}\n",
+        [":4: unknown key 'confirm.off'", "did you mean 'of'?"],
+    ),
+    "confirm seeds that vary": (
+        BASE + "  seed: {choice: [1, 2]}\nconfirm: {seeds: 2}\n",
+        [":5: confirm trains under further seeds, but the search space varies the seed already"],
+    ),
     "no trials": (BASE + "search: {trials: 0}\n", [":4: search.trials", "equal to 1, got 0"]),
     "unknown embeddings": (
         BASE + "tracking: {embeddings: some}\n",

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
-from sweep_events import TRIALS, ended, imported, proposed, record_of, reported, started
+from sweep_events import TRIALS, confirming, ended, imported, proposed, record_of, reported, started
 
 from orchestrator.events import (
     Event,
     PointEvaluated,
+    SearchEnded,
     SweepEnded,
     SweepResumed,
     SweepStarted,
@@ -17,7 +19,16 @@ from orchestrator.events import (
     TrialWarned,
 )
 from orchestrator.record import SweepRecord
-from orchestrator.terminal import Progress, format_duration, front_as_table, progress_line, time_left
+from orchestrator.settings import ConfirmSettings
+from orchestrator.terminal import (
+    Progress,
+    confirmed_as_table,
+    format_duration,
+    front_as_table,
+    progress_line,
+    time_left,
+    with_deviation,
+)
 
 START = SweepStarted("s", {}, {}, time=100.0)
 
@@ -34,7 +45,7 @@ def text_of(console: Console) -> str:
 def show(events: Sequence[Event], terminal: bool = False) -> str:
     """What is printed while these events happen to a sweep of three trials."""
     target = console(terminal)
-    progress = Progress(target, "s", 3, None, clock=lambda: 100.0)
+    progress = Progress(target, "s", 3, None, clock=lambda: 100.0, confirm=ConfirmSettings(seeds=2))
     record = record_of()
     for event in events:
         record.apply(event)
@@ -129,7 +140,7 @@ def test_test_values_stand_in_brackets_beside_the_front(record: SweepRecord) -> 
 
 def test_a_configuration_is_printed_literally() -> None:
     record = record_of(
-        proposed(TRIALS[0], 0, **{"head.kind": "[red]mlp[/red] :smile:"}),
+        proposed(TRIALS[0], 0, **{"some.kind": "[red]mlp[/red] :smile:"}),
         reported(TRIALS[0], 5, accuracy=0.5, d_eff=9.0),
     )
     target = console()
@@ -188,6 +199,7 @@ def test_on_a_terminal_only_failed_evaluations_leave_a_line() -> None:
 
 def test_progress_of_the_evaluation_is_told_in_place_of_the_time_left() -> None:
     record = record_of(START, started(TRIALS[0]), ended(TRIALS[0]))
+    record.apply(SearchEnded("all 1 trials ended", time=104.0))
     record.apply(EVALUATED)
     line = progress_line(record, "digits", 1, None, now=105.0)
     assert line.endswith("5 s gone, 1 points evaluated on the test set")
@@ -243,3 +255,89 @@ def test_the_time_between_two_drivers_is_neither_gone_nor_counted() -> None:
 def test_a_warning_of_a_trial_is_shown(terminal: bool) -> None:
     warning = TrialWarned("trial-0001", "its checkpoint is [damaged]", 101.0)
     assert "trial-0001: its checkpoint is [damaged]\n" in show([START, warning], terminal)
+
+
+def confirmed_by(*accuracies: float) -> list[Event]:
+    """A sweep of one point on the front, and what further seeds make of it from the 110th second on."""
+    events: list[Event] = [
+        SweepStarted("s", {}, {}, time=100.0),
+        reported(TRIALS[0], 5, 0.9, 3.0),
+        ended(TRIALS[0]),
+        SearchEnded("all 3 trials ended", time=110.0),
+    ]
+    for seed, accuracy in enumerate(accuracies, start=43):
+        name = f"{TRIALS[0]}-seed-{seed}"
+        end = TrialEnded(name, "completed", "", time=130.0)
+        events += [confirming(TRIALS[0], seed), reported(name, 5, accuracy, 4.0), end]
+    return events
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "text"),
+    [
+        ((), "confirming its front: 0/2 trials done, 1 running, 0 failed, 40 s gone, time left unknown"),
+        (
+            (0.8,),
+            "confirming its front: 1/2 trials done, 1 running, 0 failed, 40 s gone, about 30 s left",
+        ),
+    ],
+)
+def test_the_progress_line_tells_of_the_confirming_trials(
+    accuracies: tuple[float, ...], text: str
+) -> None:
+    name = f"{TRIALS[0]}-seed-{43 + len(accuracies)}"
+    running = [confirming(TRIALS[0], 43 + len(accuracies)), started(name, time=130.0)]
+    record = record_of(*confirmed_by(*accuracies), *running)
+    line = progress_line(record, "s", 3, None, 140.0, ConfirmSettings(seeds=2))
+    assert line == f"s: 1/3 trials done, {text}"
+
+
+def test_once_all_is_confirmed_the_evaluation_is_told_of() -> None:
+    record = record_of(*confirmed_by(0.8, 0.7))
+    record.apply(EVALUATED)
+    line = progress_line(record, "s", 3, None, 140.0, ConfirmSettings(seeds=2))
+    assert line.endswith("1 points evaluated on the test set")
+
+
+def test_elsewhere_each_confirming_trial_has_a_line() -> None:
+    assert show(confirmed_by(0.8, 0.7)).splitlines() == [
+        "[1/3] trial-0000 completed: monotonic, knn_accuracy 0.9, d_eff 3",
+        "[1/2 confirming] trial-0000-seed-43 completed: monotonic, knn_accuracy 0.8, d_eff 4",
+        "[2/2 confirming] trial-0000-seed-44 completed: monotonic, knn_accuracy 0.7, d_eff 4",
+    ]
+
+
+def test_the_confirmed_front_has_means_deviations_and_probabilities() -> None:
+    target = console()
+    table = confirmed_as_table(record_of(*confirmed_by(0.8, 0.7)))
+    assert table is not None
+    target.print(table)
+    header, row = text_of(target).splitlines()
+    assert header.split() == [
+        *("knn_accuracy", "mean", "±", "std", "d_eff", "mean", "±", "std"),
+        *("seeds", "front", "trial", "epoch"),
+    ]
+    assert row.split() == [
+        *("0.9", "0.75", "±", "0.07", "3", "4", "±", "0", "2", "100", "%", "trial-0000", "5"),
+    ]
+    assert len(header) <= 80
+
+
+def test_what_is_not_confirmed_has_no_such_table() -> None:
+    assert confirmed_as_table(record_of(*confirmed_by())) is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation", "text"),
+    [
+        (0.98231, 0.00412, "0.982 ± 0.004"),
+        (0.98231, 0.00122, "0.9823 ± 0.0012"),
+        (8.6, 0.5477, "8.6 ± 0.5"),
+        (123.4, 31.2, "123 ± 31"),
+        (123.4, 1.26, "123.4 ± 1.3"),
+        (5.0, 0.0, "5 ± 0"),
+        (0.98231, math.nan, "0.9823"),
+    ],
+)
+def test_a_mean_has_the_digits_of_its_deviation(mean: float, deviation: float, text: str) -> None:
+    assert with_deviation(mean, deviation) == text

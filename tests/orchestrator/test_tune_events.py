@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from sweep_events import record_of, settings_of
+from sweep_events import record_of
 
 from orchestrator.budget import SweepStopper
-from orchestrator.early_stopping import EarlyStopping
 from orchestrator.events import Event, TrialEnded
-from orchestrator.stopping_rule import StoppingRule
 from orchestrator.tune_events import TuneEvents, describe_failure
 from trainables.reports import DivergedError
 
@@ -56,9 +54,7 @@ def test_a_full_disk_is_the_whole_sentence_and_ends_the_sweep() -> None:
     emitted: list[Event] = []
     stopper = SweepStopper(None, lambda: True)
     record = record_of()
-    events = TuneEvents(
-        emitted.append, record, stopper, EarlyStopping(StoppingRule(settings_of()), record)
-    )
+    events = TuneEvents(emitted.append, record, stopper, {})
     kind = "trainables.disk.DiskFullError"
     sentence = "/runs/x cannot be written: its disk is full, 0 B free"
     events._end_failed("trial-0003", TASK_ERROR.format(raised="it", kind=kind, message=sentence))

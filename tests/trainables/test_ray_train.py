@@ -31,8 +31,9 @@ class Sweep:
         self.sent: list[EpochReport] = []
         self.asked: list[list[int]] = []
 
-    def train(self, known_epoch: int, **options: Any) -> None:
+    def train(self, known_epoch: int, stores: bool = True, **options: Any) -> None:
         rule = SnapshotRule(self.snapshot, self.trace, self._make_rule, with_embeddings=False)
+        rule = rule if stores else None
         listener = TrialListener("trial", TRIAL, rule, known_epoch, self.sent.append)
         fit(
             TRIAL,
@@ -95,3 +96,10 @@ def test_known_epochs_that_are_trained_again_are_neither_sent_nor_stored(sweep: 
 def test_rule_for_snapshots_hears_of_every_epoch_in_every_life(sweep: Sweep) -> None:
     sweep.train(known_epoch=2)
     assert sweep.asked == [[1, 2, 3], [1, 2, 3, 4]]
+
+
+def test_without_a_rule_reports_are_sent_and_nothing_is_stored(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    sweep.train(0, stores=False)
+    assert_same(sweep.sent, fit_reports(TRIAL))
+    assert not (tmp_path / "trial").exists()
