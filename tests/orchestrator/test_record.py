@@ -169,3 +169,15 @@ def test_evaluations_are_kept_and_failures_counted() -> None:
     )
     assert record.evaluations == {(TRIALS[0], 1): {"test_d_eff": 3.0}, (TRIALS[1], 2): {}}
     assert record.num_failed_evaluations == 1
+
+
+def test_a_copy_stays_as_it_is() -> None:
+    record = record_of(started(TRIALS[0]), reported(TRIALS[0], 1, 0.5, 5.0))
+    copied = record.copy()
+    for event in (reported(TRIALS[0], 2, 0.6, 4.0), reported(TRIALS[1], 1, 0.7, 6.0), ended(TRIALS[0])):
+        record.apply(event)
+    record.apply(proposed("trial-0003", 3))
+    assert [(point.trial, point.epoch) for point in copied.front] == [(TRIALS[0], 1)]
+    assert list(copied.trials) == list(TRIALS)
+    assert [len(copied.trials[trial].points) for trial in TRIALS] == [1, 0, 0]
+    assert copied.trials[TRIALS[0]].status == "running"
