@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 TrialStatus = Literal["completed", "failed", "stopped", "interrupted"]
@@ -203,8 +203,8 @@ _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event
 
 
 def to_dict(event: Event) -> dict[str, Any]:
-    """The event as JSON data, with its kind under `event`."""
-    return {"event": type(event).__name__, **asdict(event)}
+    """The event as JSON data, with its kind under `event`. What is nested in it is not copied."""
+    return {"event": type(event).__name__, **vars(event)}
 
 
 def from_dict(data: dict[str, Any]) -> Event:

@@ -24,7 +24,6 @@ from orchestrator.experiment import open_experiment, store_lock
 from orchestrator.record import Trial
 from orchestrator.settings import SweepSettings
 from orchestrator.trial_settings import by_dotted_name, without_effect
-from trainables.reports import EpochReport
 
 TRACES = "traces"
 CONFIRMS = "confirms"
@@ -179,10 +178,11 @@ class MlflowRuns:
             self._closed.remove(trial)
         self.tag(trial, {"status": "running", "reason": ""})
 
-    def log_report(self, trial: str, report: EpochReport, at: float) -> None:
+    def log_report(self, trial: str, epochs: Mapping[int, Mapping[str, float]], at: float) -> None:
+        """Metrics of a trial by epoch."""
         metrics = [
             Metric(name, value, _ms(at), epoch)
-            for epoch, values in {**report.training, report.epoch: report.metrics}.items()
+            for epoch, values in epochs.items()
             for name, value in values.items()
         ]
         self._client.log_batch(self.run_ids[trial], metrics=metrics)

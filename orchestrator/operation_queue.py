@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,10 +25,15 @@ _REFUSED_FOR_GOOD = {
     "UNAUTHENTICATED",
 }
 _MAX_RETRY_SECONDS = 30.0
+_SWITCH_INTERVAL_S = 1e-4
+"""So long may this thread keep the interpreter from the driver's, which gives it up at every system
+call. With CPython's 5 ms a report took 1.2 to 1.9 times as long while MLflow was busy."""
 
 
 class OperationQueue:
     """Runs operations in order on one thread; repeats one that fails for a passing reason.
+
+    Shortens the interpreter's switch interval, for the whole process.
 
     Attributes:
         num_refused: operations that were refused for good; the log has each.
@@ -38,6 +44,7 @@ class OperationQueue:
         self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self._closing = threading.Event()
         self._last_success = time.monotonic()
+        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
         self._thread.start()
 

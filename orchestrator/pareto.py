@@ -5,6 +5,7 @@ Directions are normalised once, by `minimised`; all other functions take its res
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import moocore
@@ -91,6 +92,9 @@ def hypervolume(points: Sequence[Sequence[float]] | Values, reference: Sequence[
     array = _as_array(points)
     if not len(array):
         return 0.0
+    if len(array) == 1:  # a trial's points one by one: not worth a call that gives up the interpreter
+        sides = zip(reference, array[0].tolist(), strict=True)
+        return math.prod(max(limit - value, 0.0) for limit, value in sides)
     return float(moocore.hypervolume(array, ref=np.asarray(reference, dtype=float)))
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from orchestrator.compact import CompactMetrics
 from orchestrator.constraints import Constraints, Expression
 from orchestrator.events import (
     Event,
@@ -88,6 +90,11 @@ class Trial:
     last_epoch: int = 0
     source: str = ""
     confirms: str = ""
+
+    def copy(self) -> Trial:
+        copied = copy(self)
+        copied.points = list(self.points)
+        return copied
 
     @property
     def is_ended(self) -> bool:
@@ -180,6 +187,14 @@ class SweepRecord:
         for event in history:
             record.apply(event)
         return record
+
+    def copy(self) -> SweepRecord:
+        """A record that later events leave as it is, so that another thread can read it."""
+        copied = copy(self)
+        copied.trials = {name: trial.copy() for name, trial in self.trials.items()}
+        copied.confirming = {name: trial.copy() for name, trial in self.confirming.items()}
+        copied.evaluations = dict(self.evaluations)
+        return copied
 
     def apply(self, event: Event) -> None:
         """Takes in the next event."""
@@ -302,7 +317,7 @@ class SweepRecord:
         values = minimised(report.metrics, self.objectives)
         if not all(math.isfinite(value) for value in values):
             return
-        point = Point(trial.name, report.epoch, report.metrics, values)
+        point = Point(trial.name, report.epoch, CompactMetrics(report.metrics), values)
         trial.points.append(point)
         if trial.best is None or values[0] < trial.best.values[0]:
             trial.best = point

@@ -12,6 +12,7 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import is_not
 from pathlib import Path
 
 from orchestrator.constraints import Constraints
@@ -54,14 +55,65 @@ def wanted_snapshots(record: SweepRecord, rule: RetentionRule) -> set[Key]:
     The front's, also without the constraints, and what may come onto it once the baseline is known;
     those of the final evaluation; each trial's own front's where all embeddings are wanted.
     """
-    points = (record.front, record.unconstrained_front, record.candidates)
-    kept = [point for front in points for point in front if point.trial in record.trials]
-    wanted = {(point.trial, point.epoch) for point in kept}
-    wanted |= evaluated_points(record, rule.evaluated)
-    if rule.embeddings == "all":
-        fronts = (trial.front for trial in record.trials.values())
-        wanted |= {(point.trial, point.epoch) for front in fronts for point in front}
+    wanted = _own_keys(record, *_wanted_of_sweep(record))
+    for trial in record.trials.values():
+        wanted |= _wanted_of_trial(trial, rule)
     return wanted
+
+
+def _wanted_of_sweep(record: SweepRecord) -> tuple[list[Point], ...]:
+    """The points that are wanted whatever the rule; a list that changes is another list."""
+    return record.front, record.unconstrained_front, record.candidates
+
+
+def _wanted_of_trial(trial: Trial, rule: RetentionRule) -> set[Key]:
+    """What is wanted of a trial whether it is on the sweep's front or not."""
+    wanted = {(trial.name, point.epoch) for point in trial.front if rule.embeddings == "all"}
+    if rule.evaluated == "best" and trial.best:
+        wanted.add((trial.name, trial.best.epoch))
+    return wanted
+
+
+def _own_keys(record: SweepRecord, *lists: list[Point]) -> set[Key]:
+    """Of the points that are not imported."""
+    every = (point for points in lists for point in points)
+    return {(point.trial, point.epoch) for point in every if point.trial in record.trials}
+
+
+class WantedSnapshots:
+    """`wanted_snapshots` of a record that grows, event by event, at the cost of what each changes."""
+
+    def __init__(self, rule: RetentionRule) -> None:
+        self._rule = rule
+        self._lists: tuple[list[Point], ...] = ()
+        self._of_sweep: set[Key] = set()
+        self._of_trials: dict[str, set[Key]] = {}
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._of_sweep or key in self._of_trials.get(key[0], ())
+
+    def of(self, trial: str) -> set[Key]:
+        """Those of one trial."""
+        return self._of_trials.get(trial, set()) | {key for key in self._of_sweep if key[0] == trial}
+
+    def update(self, record: SweepRecord, *trials: str) -> set[Key]:
+        """Takes in the events of these trials since the last update.
+
+        Returns:
+            Snapshots to look at again: all that were wanted and are not, or the other way round.
+        """
+        changed: set[Key] = set()
+        lists = _wanted_of_sweep(record)
+        if len(lists) != len(self._lists) or any(map(is_not, lists, self._lists)):
+            before, self._lists, self._of_sweep = self._of_sweep, lists, _own_keys(record, *lists)
+            changed |= before ^ self._of_sweep
+        for name in record.trials.keys() & set(trials):
+            before = self._of_trials.get(name, set())
+            now = _wanted_of_trial(record.trials[name], self._rule)
+            if now != before:
+                self._of_trials[name] = now
+                changed |= before ^ now
+        return changed
 
 
 class OwnFront:
@@ -100,45 +152,54 @@ class Retention:
 
     def __init__(self, paths: SweepPaths, rule: RetentionRule) -> None:
         self._paths = paths
-        self._rule = rule
-        self._stored: set[Key] = set()
+        self._wanted = WantedSnapshots(rule)
+        self._stored: dict[str, set[Key]] = {}
 
     def __call__(self, event: Event, record: SweepRecord) -> None:
         match event:
             case TrialReported():
-                self._stored.add((event.trial, int(event.report["epoch"])))
+                self._stored.setdefault(event.trial, set()).add(
+                    (event.trial, int(event.report["epoch"]))
+                )
             case TrialEnded():
-                self._stored.update(self._paths.stored_snapshots(event.trial))
-                self._remove_unwanted_traces(record)
+                self._take_stock(event.trial)
                 self._remove_unwanted_checkpoints(record.trial(event.trial))
             case _:
                 return
-        self._remove_unwanted_snapshots(record)
+        self._remove_unwanted(record, event.trial)
 
     def resume(self, record: SweepRecord) -> None:
         """Takes stock of what an earlier driver left, before a worker writes any of it again."""
-        for trial in record.trials:
-            self._stored.update(self._paths.stored_snapshots(trial))
+        self._take_stock(*record.trials)
         self._remove_unwanted_checkpoints(*record.own_trials)
-        self._remove_unwanted_snapshots(record)
+        self._remove_unwanted(record, *record.trials)
 
     def finish(self, record: SweepRecord) -> None:
         """Leaves exactly what is wanted, once nobody writes any more."""
-        self._remove_unwanted_traces(record)
-        self._remove_unwanted_checkpoints(*record.own_trials)
-        for trial in record.trials:
-            self._stored.update(self._paths.stored_snapshots(trial))
-        self._remove_unwanted_snapshots(record)
+        self.resume(record)
         for trial in record.own_trials:
             for folder in self._paths.written_for(trial.name):
                 _remove_leftovers(folder)
 
-    def _remove_unwanted_snapshots(self, record: SweepRecord) -> None:
-        unwanted = self._stored - wanted_snapshots(record, self._rule)
-        unwanted = {key for key in unwanted if not self._is_awaited(key, record)}
+    def _take_stock(self, *trials: str) -> None:
+        for trial in trials:
+            self._stored.setdefault(trial, set()).update(self._paths.stored_snapshots(trial))
+
+    def _remove_unwanted(self, record: SweepRecord, *trials: str) -> None:
+        """Removes what these trials, and those that just lost a point on the front, have in vain."""
+        changed = self._wanted.update(record, *trials)
+        for name in {*trials, *(trial for trial, _ in changed)}:
+            self._remove_unwanted_snapshots(record, name)
+            self._remove_unwanted_traces(record, name)
+
+    def _remove_unwanted_snapshots(self, record: SweepRecord, name: str) -> None:
+        stored = self._stored.get(name, set())
+        unwanted = {
+            key for key in stored if key not in self._wanted and not self._is_awaited(key, record)
+        }
         for trial, epoch in unwanted:
             shutil.rmtree(self._paths.snapshot(trial, epoch), ignore_errors=True)
-        self._stored -= unwanted
+        stored -= unwanted
 
     def _is_awaited(self, key: Key, record: SweepRecord) -> bool:
         """Whether the report of a snapshot may still come from its trial's checkpoint."""
@@ -152,12 +213,10 @@ class Retention:
             if not trial.is_unfinished:
                 shutil.rmtree(self._paths.checkpoints(trial.name), ignore_errors=True)
 
-    def _remove_unwanted_traces(self, record: SweepRecord) -> None:
+    def _remove_unwanted_traces(self, record: SweepRecord, name: str) -> None:
         """Traces stay with trials that have a snapshot; one that is over does not get one later."""
-        wanted = {trial for trial, _ in wanted_snapshots(record, self._rule)}
-        for trial in record.trials.values():
-            if not trial.is_unfinished and trial.name not in wanted:
-                shutil.rmtree(self._paths.traces(trial.name), ignore_errors=True)
+        if not record.trial(name).is_unfinished and not self._wanted.of(name):
+            shutil.rmtree(self._paths.traces(name), ignore_errors=True)
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_STATE
 
+from orchestrator.compact import CompactMetrics
 from orchestrator.confirmation import confirmations
 from orchestrator.events import (
     Event,
@@ -33,7 +34,7 @@ from orchestrator.mlflow_runs import TRACES, MlflowRuns
 from orchestrator.operation_queue import OperationQueue
 from orchestrator.paths import SweepPaths
 from orchestrator.record import Point, SweepRecord
-from orchestrator.retention import Key, RetentionRule, wanted_snapshots
+from orchestrator.retention import Key, RetentionRule, WantedSnapshots
 from trainables.reports import EpochReport
 
 logger = logging.getLogger(__name__)
@@ -64,12 +65,12 @@ class Tracker:
         self.runs = runs
         self._sweep = sweep
         self._paths = paths
-        self._rule = rule
+        self._wanted = WantedSnapshots(rule)
         self._render = render
-        self._latest: FrontTable | None = None
+        self._latest: SweepRecord | None = None
         self._latest_lock = threading.Lock()
-        self._published: set[Key] = set()
-        self._traced: set[str] = set()
+        self._drawing_s = 0.0
+        self._published: dict[str, set[int]] = {}
         self._marks: dict[str, str] = {}
         self._choices: dict[str, str] = {}
         self._refreshed = 0.0
@@ -84,8 +85,7 @@ class Tracker:
             case TrialStarted():
                 self._operations.put(lambda: self.runs.start_child(event.trial))
             case TrialReported():
-                report = EpochReport.from_dict(event.report)
-                self._operations.put(lambda: self.runs.log_report(event.trial, report, event.time))
+                self._log_report(event)
             case TrialWarned():
                 self._operations.put(lambda: self.runs.tag(event.trial, {"warning": event.warning}))
                 if not self._is_replaying:
@@ -105,7 +105,7 @@ class Tracker:
             case _:
                 pass
         if isinstance(event, (TrialReported, TrialEnded)) and not self._is_replaying:
-            self._publish_snapshots(record)
+            self._publish_snapshots(record, event.trial)
             self._refresh_if_due(record)
 
     def resume(self, history: Sequence[Event], replayed: SweepRecord, record: SweepRecord) -> None:
@@ -141,8 +141,9 @@ class Tracker:
             if marks := run.data.tags.get("front_epochs", ""):
                 self._marks[trial] = marks
         # Everything wanted is uploaded, since a killed driver may have left any of it half-done.
-        self._publish_snapshots(record)
-        self._remove(leftover - self._published, {trial for trial, _ in leftover} - self._traced)
+        self._publish_snapshots(record, *record.trials)
+        gone = {key for key in leftover if not self._is_published(*key)}
+        self._remove(gone, {trial for trial, _ in leftover} - self._published.keys())
         self._refresh(record)
 
     def close(self, patience_s: float) -> int:
@@ -169,6 +170,14 @@ class Tracker:
         run = f"{host.rstrip('/')}/#/experiments/{runs.experiment_id}/runs/{runs.run_id}"
         return f"{run}/artifacts/{FRONT_PAGE}?workflowType=machine_learning"
 
+    def _log_report(self, event: TrialReported) -> None:
+        """Queues the values alone, as small as they go: a slow server leaves many waiting."""
+        report = EpochReport.from_dict(event.report)
+        epochs = {**report.training, report.epoch: report.metrics}
+        values = {epoch: CompactMetrics(metrics) for epoch, metrics in epochs.items()}
+        trial, at = event.trial, event.time
+        self._operations.put(lambda: self.runs.log_report(trial, values, at))
+
     def _log_progress(self, event: TrialEnded, record: SweepRecord) -> None:
         values = {
             "front_size": float(len(record.front)),
@@ -191,24 +200,38 @@ class Tracker:
                 )
             )
 
-    def _publish_snapshots(self, record: SweepRecord) -> None:
-        """Uploads what ended trials have on the front, removes what has left it."""
-        wanted = {
-            (trial, epoch)
-            for trial, epoch in wanted_snapshots(record, self._rule)
-            if record.trials[trial].is_ended
-        }
-        if wanted == self._published:
-            return
-        before, self._published = self._published, wanted
-        before_traced, self._traced = self._traced, {trial for trial, _ in wanted}
-        for trial in sorted({trial for trial, _ in wanted - before}):
-            self._tag_snapshots(trial, before | wanted)
-        for key in sorted(wanted - before):
+    def _publish_snapshots(self, record: SweepRecord, *trials: str) -> None:
+        """Uploads what ended trials have on the front, removes what has left it.
+
+        Args:
+            record: after the events of these trials.
+            trials: whose events came since the last time.
+        """
+        changed = self._wanted.update(record, *trials)
+        changed |= {key for trial in trials for key in self._wanted.of(trial)}
+        new, gone = set[Key](), set[Key]()
+        for trial, epoch in changed:
+            is_wanted = (trial, epoch) in self._wanted and record.trials[trial].is_ended
+            if is_wanted != self._is_published(trial, epoch):
+                (new if is_wanted else gone).add((trial, epoch))
+        traced = self._published.keys() & {trial for trial, _ in gone}
+        newly_traced = {trial for trial, _ in new} - self._published.keys()
+        for trial, epoch in new:
+            self._published.setdefault(trial, set()).add(epoch)
+        for trial in sorted({trial for trial, _ in new}):
+            self._tag_snapshots(trial)
+        for key in sorted(new):
             self._operations.put(lambda key=key: self._upload_snapshot(*key))
-        for trial in sorted(self._traced - before_traced):
+        for trial in sorted(newly_traced):
             self._operations.put(lambda trial=trial: self._upload_traces(trial))
-        self._remove(before - wanted, before_traced - self._traced)
+        for trial, epoch in gone:
+            self._published[trial].remove(epoch)
+            if not self._published[trial]:
+                del self._published[trial]
+        self._remove(gone, traced - self._published.keys())
+
+    def _is_published(self, trial: str, epoch: int) -> bool:
+        return epoch in self._published.get(trial, ())
 
     def _remove(self, snapshots: set[Key], traces: set[str]) -> None:
         """Removes from MLflow what is no longer wanted."""
@@ -218,10 +241,10 @@ class Tracker:
         for trial in sorted(traces):
             self._operations.put(lambda trial=trial: self.runs.remove(trial, TRACES))
         for trial in sorted({trial for trial, _ in snapshots}):
-            self._tag_snapshots(trial, self._published)
+            self._tag_snapshots(trial)
 
-    def _tag_snapshots(self, trial: str, keys: set[Key]) -> None:
-        epochs = _write_epochs(epoch for name, epoch in keys if name == trial)
+    def _tag_snapshots(self, trial: str) -> None:
+        epochs = _write_epochs(self._published.get(trial, ()))
         self._operations.put(lambda: self.runs.tag(trial, {_SNAPSHOTS_TAG: epochs}))
 
     def _upload_traces(self, trial: str) -> None:
@@ -237,21 +260,22 @@ class Tracker:
         except (OSError, MlflowException):
             if folder.exists():
                 raise
-            if (trial, epoch) in self._published:
+            if self._is_published(trial, epoch):
                 message = f"the snapshot {folder} is on the front and no longer on disk"
                 raise MlflowException(message, INVALID_STATE) from None
             # It left the front while it waited here; its removal is queued behind this.
             logger.info("snapshot of %s epoch %d left the front before its upload", trial, epoch)
 
     def _refresh_if_due(self, record: SweepRecord) -> None:
-        if time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
+        """Large pages take long to draw: they take a tenth of the time, and no more."""
+        every_s = max(_REFRESH_SECONDS, 10 * self._drawing_s)
+        if time.monotonic() - self._refreshed >= every_s:
             self._refresh(record)
 
     def _refresh(self, record: SweepRecord) -> None:
         """Draws the pages anew and marks the runs of the front's trials."""
-        table = front_table(self._sweep, record)
         with self._latest_lock:
-            self._latest = table
+            self._latest = record.copy()
         marks = _front_marks(record)
         left = self._marks.keys() - marks.keys()
         changed = {trial: epochs for trial, epochs in marks.items() if self._marks.get(trial) != epochs}
@@ -273,18 +297,21 @@ class Tracker:
         self._refreshed = time.monotonic()
 
     def _write_latest_pages(self) -> None:
-        """Writes the newest table, once: what a dead server missed is not drawn again and again."""
+        """Draws the newest state, once: what a dead server missed is not drawn again and again."""
         with self._latest_lock:
-            table = self._latest
-        if table is None:
+            record = self._latest
+        if record is None:
             return
-        files = self._render(table.with_run_ids(self.runs.run_ids))
+        started = time.monotonic()
+        table = front_table(self._sweep, record).with_run_ids(self.runs.run_ids)
+        files = self._render(table)
+        self._drawing_s = time.monotonic() - started
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
             self.runs.write_pages(Path(folder))
         with self._latest_lock:
-            if self._latest is table:
+            if self._latest is record:
                 self._latest = None
 
 

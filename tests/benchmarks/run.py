@@ -8,7 +8,7 @@ import platform
 import torch
 
 from orchestrator.environment import describe_environment
-from tests.benchmarks import evaluation, sweeps
+from tests.benchmarks import driver_cost, evaluation, sweeps
 from tests.benchmarks.table import Row, show
 from trainables import bench
 
@@ -19,6 +19,7 @@ BENCHMARKS = {
         lambda: [Row(*row.in_words()) for row in bench.run(["--device", "cpu"])[1]],
     ),
     "overhead": ("Overhead of a trial", sweeps.run_overhead),
+    "driver": ("The driver of a sweep of 10,000 trials", driver_cost.run),
     "digits": ("The digits sweep", sweeps.run_digits),
 }
 

@@ -242,3 +242,15 @@ def test_the_search_lasts_as_long_as_drivers_search() -> None:
     assert [s for s, _ in seen[5:]] == [13.0, 14.0, 14.0]
     assert [ended for _, ended in seen] == [None, 110.0, 110.0, None, None, None, 1004.0, 1004.0]
     assert record.active_s == 70.0
+
+
+def test_a_copy_stays_as_it_is() -> None:
+    record = record_of(started(TRIALS[0]), reported(TRIALS[0], 1, 0.5, 5.0))
+    copied = record.copy()
+    for event in (reported(TRIALS[0], 2, 0.6, 4.0), reported(TRIALS[1], 1, 0.7, 6.0), ended(TRIALS[0])):
+        record.apply(event)
+    record.apply(proposed("trial-0003", 3))
+    assert [(point.trial, point.epoch) for point in copied.front] == [(TRIALS[0], 1)]
+    assert list(copied.trials) == list(TRIALS)
+    assert [len(copied.trials[trial].points) for trial in TRIALS] == [1, 0, 0]
+    assert copied.trials[TRIALS[0]].status == "running"

@@ -24,16 +24,21 @@ from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.retention import (
     EmbeddingsOf,
+    EvaluatedPoints,
     Key,
     OwnFront,
     Retention,
     RetentionRule,
+    WantedSnapshots,
     evaluated_points,
     wanted_snapshots,
 )
 from trainables.reports import EpochReport
 
 Epochs = list[tuple[str, float, float]]
+
+
+RULES = [(embeddings, of) for embeddings in ("front", "all", "none") for of in ("front", "best", "none")]
 
 
 class Sweep:
@@ -314,3 +319,35 @@ def test_a_trial_that_confirms_keeps_its_checkpoint_until_it_is_done(
     sweep.retention.finish(sweep.record)
     assert checkpoint.exists() == is_kept
     assert not wanted_snapshots(sweep.record, RetentionRule("all", "best"))
+
+
+@pytest.mark.parametrize(("embeddings", "evaluated"), RULES)
+@EXAMPLES
+@given(epochs_of_a_sweep)
+def test_wanted_event_by_event_is_wanted_at_once(
+    embeddings: EmbeddingsOf, evaluated: EvaluatedPoints, epochs: Epochs
+) -> None:
+    rule, record = RetentionRule(embeddings, evaluated), record_of()
+    wanted, before = WantedSnapshots(rule), set[Key]()
+    every = {(event.trial, event.report["epoch"]) for event in reports(epochs)}
+    for event in reports(epochs):
+        record.apply(event)
+        changed = wanted.update(record, event.trial)
+        now = wanted_snapshots(record, rule)
+        assert {key for key in every if key in wanted} == now
+        assert set().union(*(wanted.of(trial) for trial in TRIALS)) == now
+        assert before ^ now <= changed
+        before = now
+
+
+def test_an_event_touches_no_folder_of_a_trial_that_it_does_not_concern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched: list[str] = []
+    monkeypatch.setattr("shutil.rmtree", lambda path, **_: touched.append(Path(path).name))
+    record = record_of(*reports([(TRIALS[0], 0.9, 5.0), (TRIALS[1], 0.6, 7.0)]))
+    retention = Retention(SweepPaths(tmp_path), RetentionRule())
+    for trial in TRIALS[:2]:
+        record.apply(ended(trial))
+        retention(ended(trial), record)
+    assert touched == [TRIALS[0], TRIALS[1], TRIALS[1]]  # checkpoints of both, traces of the second

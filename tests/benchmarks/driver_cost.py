@@ -1,0 +1,101 @@
+"""What the driver of a sweep costs, as rows: speed, memory, and taking a sweep up again.
+
+`tests.benchmarks.driver_load` is what it is measured under.
+"""
+
+from __future__ import annotations
+
+from tests.benchmarks.driver_load import (
+    NUM_TOLD,
+    Cost,
+    Load,
+    ask_s,
+    in_own_process,
+    measure,
+    reports_per_s,
+)
+from tests.benchmarks.table import Row
+
+NUM_FOR_RATIOS = 2_000
+"""Trials of the loads that are held against the first of the whole one."""
+
+
+def run() -> list[Row]:
+    """The whole load, and smaller ones to hold it against."""
+    whole = in_own_process(measure, Load(resumes=True))
+    held = in_own_process(measure, Load(NUM_FOR_RATIOS, mlflow=False))
+    best = in_own_process(measure, Load(NUM_FOR_RATIOS, mlflow=False, evaluated="best"))
+    ask = in_own_process(ask_s, "tpe")
+    return [*_rows_of_speed(whole, held, best, ask), *_rows_of_memory(whole), *_rows_of_resume(whole)]
+
+
+def _rows_of_speed(whole: Cost, held: Cost, best: Cost, ask: float) -> list[Row]:
+    first, last = whole.windows[0], whole.windows[-1]
+    rate, held_rate = reports_per_s(whole.windows), reports_per_s(held.windows)
+    same = reports_per_s(whole.windows[: len(held.windows)])
+    floor_s = sum(w.floor_s for w in held.windows) / len(held.windows)
+    parts = sorted(whole.shares_s.items(), key=lambda part: -part[1])
+    shares = [f"{n} {s / whole.shares_s['all']:.0%}" for n, s in parts if n not in ("all", "CPU")]
+    return [
+        Row(
+            "reports a second",
+            f"{rate:.0f}",
+            f"goal: at least 500; {last.trials:,} trials, MLflow's thread at work, front {whole.front}",
+        ),
+        Row(
+            "the first and the last 1,000 trials",
+            f"{reports_per_s([first]):.0f} / {reports_per_s([last]):.0f}",
+            "goal: flat",
+        ),
+        Row(
+            "CPU a report, first and last",
+            f"{1e3 * first.cpu_s / first.reports:.2f} / {1e3 * last.cpu_s / last.reports:.2f} ms",
+            "of the driver's thread, a tenth of a start and an end included",
+        ),
+        Row("longest call", f"{1e3 * max(w.slowest_s for w in whole.windows):.0f} ms", ""),
+        Row("MLflow's thread held still", f"{held_rate:.0f} a second", f"{NUM_FOR_RATIOS:,} trials"),
+        Row("ratio to that", f"{same / held_rate:.2f}x", "what is left beside MLflow's thread"),
+        Row(
+            "floor, a line and its fsync",
+            f"{1e3 * floor_s:.2f} ms",
+            f"{held.line_bytes:,} bytes; MLflow's thread held still",
+        ),
+        Row("gap to the floor", f"{1 / held_rate / floor_s:.1f}x", "MLflow's thread held still"),
+        Row("shares", "", ", ".join(shares)),
+        Row(
+            "with evaluation.points: best",
+            f"{reports_per_s(best.windows) / held_rate:.2f}x",
+            "of the speed without, both with MLflow's thread held still",
+        ),
+        Row(
+            f"a proposal of tpe at {NUM_TOLD:,} told",
+            f"{1e3 * ask:.0f} ms",
+            f"the time of {ask * rate:.0f} reports",
+        ),
+    ]
+
+
+def _rows_of_memory(whole: Cost) -> list[Row]:
+    first, last = whole.windows[0], whole.windows[-1]
+    num_more = (last.trials - first.trials) / 1000
+    drain_min = last.waiting / whole.drained_per_s / 60
+    return [
+        Row("memory, open and peak", f"{whole.start_mib:,.0f} / {whole.peak_mib:,.0f} MiB", ""),
+        Row(
+            "growth every 1,000 trials",
+            f"{(last.rss_mib - first.rss_mib) / num_more:.0f} MiB",
+            "10,000 reports in the record, most of them in the queue too",
+        ),
+        Row("MLflow's queue at the end", f"{last.waiting:,}", "of 13 operations a trial"),
+        Row(
+            "MLflow drains",
+            f"{whole.drained_per_s:.0f} a second",
+            f"undisturbed, so it takes {drain_min:.0f} min more",
+        ),
+    ]
+
+
+def _rows_of_resume(whole: Cost) -> list[Row]:
+    parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in whole.resume_s.items())
+    took = whole.resume_s["ledger"] + whole.resume_s["driver"]
+    return [Row("resume", f"{took:.1f} s", f"reading and opening; alone: {parts}")]
