@@ -34,12 +34,13 @@ from orchestrator.early_stopping import EarlyStopping
 from orchestrator.events import Event, TrialReported
 from orchestrator.ledger import encode
 from orchestrator.paths import SweepPaths
-from orchestrator.proposals import Known, Proposals
+from orchestrator.proposals import Known, Proposals, Told
 from orchestrator.record import SweepRecord
 from orchestrator.resume import Plan, read_history
 from orchestrator.retention import OwnFront
-from orchestrator.search import ProposalSearcher, known_trials
+from orchestrator.search import TrialSearcher, searched_trials
 from orchestrator.settings import SweepSettings, load_settings
+from orchestrator.told import known_trials
 from orchestrator.tune_events import TuneEvents
 from trainables.ray_train import CONFIG_KEY, NAME_KEY, REPORT_KEY
 from trainables.reports import METRICS, TRAINING_METRICS, EpochReport
@@ -258,10 +259,9 @@ class _Loop:
         self._stopper = SweepStopper(None, lambda: True)
         self._stopper.start(lambda: used_up(settings.search, record))
         early_stopping = EarlyStopping(driver.stopping, record)
-        self._callback = TuneEvents(driver.emit, record, self._stopper, early_stopping)
-        self._searcher = ProposalSearcher(
-            settings, record, driver.proposals, driver.emit, NUM_CONCURRENT
-        )
+        self._callback = TuneEvents(driver.emit, record, self._stopper, early_stopping.reasons)
+        trials = searched_trials(settings, record, driver.proposals, driver.emit)
+        self._searcher = TrialSearcher(trials, NUM_CONCURRENT)
         self._decide = clock.timed("early stopping", early_stopping.on_trial_result)
         self._make_rule = OwnFront(settings.objectives)
         self._floor = _Floor(driver.paths.root / "floor")
@@ -392,7 +392,7 @@ def _resume(settings: SweepSettings, paths: SweepPaths, console: Console) -> dic
     with timed("record"):
         record = SweepRecord.of(settings, history)
     with timed("study"):
-        Proposals(settings, known_trials(record))
+        Proposals(settings, known_trials(settings, history))
     del record
     with timed("driver"):
         driver = Driver(Plan(settings, "sweep", paths, history), [], render, console)
@@ -409,14 +409,14 @@ def ask_s(sampler: str) -> float:
     history = []
     for _ in range(NUM_TOLD):
         _, values, state = random_ones.ask()
-        history.append(Known(values, state, [draw.random(), float(draw.randrange(2, 100))]))
+        history.append(Known(values, state, Told([draw.random(), float(draw.randrange(2, 100))])))
     proposals = Proposals(settings, history)
     took = []
     for _ in range(NUM_ASKED):
         started = time.perf_counter()
         number = proposals.ask().number
         took.append(time.perf_counter() - started)
-        proposals.tell(number, [draw.random(), float(draw.randrange(2, 100))])
+        proposals.tell(number, Told([draw.random(), float(draw.randrange(2, 100))]))
     return sorted(took)[len(took) // 2]
 
 

@@ -96,7 +96,10 @@ def track(settings: SweepSettings, name: str) -> None:
             case TrialProposed():
                 runs.create_child(record.trials[event.trial], event.time)
             case TrialReported():
-                runs.log_report(event.trial, EpochReport.from_dict(event.report), event.time)
+                report = EpochReport.from_dict(event.report)
+                runs.log_report(
+                    event.trial, {**report.training, report.epoch: report.metrics}, event.time
+                )
             case TrialEnded():
                 runs.end_child(event)
             case _:
