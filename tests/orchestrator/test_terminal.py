@@ -129,7 +129,7 @@ def test_test_values_stand_in_brackets_beside_the_front(record: SweepRecord) -> 
 
 def test_a_configuration_is_printed_literally() -> None:
     record = record_of(
-        proposed(TRIALS[0], 0, **{"head.kind": "[red]mlp[/red] :smile:"}),
+        proposed(TRIALS[0], 0, **{"other.kind": "[red]mlp[/red] :smile:"}),
         reported(TRIALS[0], 5, accuracy=0.5, d_eff=9.0),
     )
     target = console()
