@@ -26,7 +26,6 @@ TWO_TRIALS = tuple(
         "trial.epochs=16",
         "trial.validate_every=8",
         "early_stopping={kind: none}",
-        "resources.max_concurrent=2",
         "evaluation.points=none",
     )
     for part in ("--set", override)
@@ -49,26 +48,33 @@ def is_halfway(progress: dict[str, Any]) -> bool:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepRun, dict[str, Any]]:
-    """The driver was killed in the middle of two trials, and the checkpoint of one damaged, then the
-    sweep was resumed; with what the whole checkpoint held.
+    """The driver was killed in the middle of the first trial, which went on, then of the second, whose
+    checkpoint was damaged; with what the whole checkpoint held.
     """
     folder = tmp_path_factory.mktemp("halfway")
     paths = SweepPaths.of(f"{folder}/runs", "halfway")
 
-    def kill(driver: psutil.Process) -> None:
-        def are_halfway() -> bool:
-            return all(is_halfway(progress_of(paths, trial)) for trial in (WHOLE, DAMAGED))
+    def live(*arguments: str, killed_in: str = "") -> SweepRun:
+        def kill(driver: psutil.Process) -> None:
+            wait_for(lambda: is_halfway(progress_of(paths, killed_in)) or is_dead(driver))
+            driver.send_signal(signal.SIGKILL)
 
-        wait_for(lambda: are_halfway() or is_dead(driver))
-        driver.send_signal(signal.SIGKILL)
+        return run_sweep(
+            folder,
+            "halfway",
+            *TWO_TRIALS,
+            *arguments,
+            file=RESUMABLE,
+            resumed=paths.ledger.exists(),
+            while_running=kill if killed_in else None,
+        )
 
-    dead = run_sweep(folder, "halfway", *TWO_TRIALS, file=RESUMABLE, while_running=kill)
-    assert dead.returncode == -signal.SIGKILL
+    assert live(killed_in=WHOLE).returncode == -signal.SIGKILL
     held = progress_of(paths, WHOLE)
+    assert live(killed_in=DAMAGED).returncode == -signal.SIGKILL
     damaged = paths.checkpoint(DAMAGED)
     damaged.write_bytes(damaged.read_bytes()[:-100])
-    never = ("--set", "checkpoint_every=1d")
-    sweep = run_sweep(folder, "halfway", *TWO_TRIALS, *never, file=RESUMABLE, resumed=True)
+    sweep = live("--set", "checkpoint_every=1d")
     assert sweep.returncode == 0, sweep.stderr
     return sweep, held
 

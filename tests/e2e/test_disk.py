@@ -58,9 +58,8 @@ def fill(disk: Path, num_free: int) -> Path:
     """Leaves so many bytes free; returns what takes the rest."""
     ballast = disk / "ballast"
     usage = os.statvfs(disk)
-    os.posix_fallocate(
-        os.open(ballast, os.O_CREAT | os.O_WRONLY), 0, usage.f_bavail * usage.f_frsize - num_free
-    )
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, usage.f_bavail * usage.f_frsize - num_free)
     return ballast
 
 
