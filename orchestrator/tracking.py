@@ -208,7 +208,8 @@ class Tracker:
             trials: whose events came since the last time.
         """
         changed = self._wanted.update(record, *trials)
-        changed |= {key for trial in trials for key in self._wanted.of(trial)}
+        over = [trial for trial in trials if record.trials[trial].is_ended]
+        changed |= {key for trial in over for key in self._wanted.of(trial)}
         new, gone = set[Key](), set[Key]()
         for trial, epoch in changed:
             is_wanted = (trial, epoch) in self._wanted and record.trials[trial].is_ended
