@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,9 @@ def reported(trial: str, epoch: int, **changes: float) -> TrialReported:
 
 
 def history(settings: SweepSettings) -> list[Event]:
-    """A sweep that runs: one trial completed, one failed, one under way, one just proposed."""
+    """A sweep that runs: one trial completed, one failed, one under way, one just proposed; and one
+    that repeats the first under a further seed, and is none of the search.
+    """
 
     def proposed(number: int, values: dict[str, Any]) -> TrialProposed:
         config = to_trial_config(settings.trial, values).model_dump()
@@ -62,6 +65,8 @@ def history(settings: SweepSettings) -> list[Event]:
         TrialEnded("trial-0001", "failed", "out of memory", 12.0),
         reported("trial-0002", 5),
         proposed(3, NONE),
+        replace(proposed(0, NONE), trial="trial-0000-seed-43", confirms="trial-0000"),
+        reported("trial-0000-seed-43", 5),
     ]
 
 
@@ -94,7 +99,7 @@ def track(settings: SweepSettings, name: str) -> None:
     for event in history(settings):
         match event:
             case TrialProposed():
-                runs.create_child(record.trials[event.trial], event.time)
+                runs.create_child(record.trial(event.trial), event.time)
             case TrialReported():
                 report = EpochReport.from_dict(event.report)
                 runs.log_report(
