@@ -35,7 +35,7 @@ def chain(num: int, generator: np.random.Generator) -> Points:
 
 
 def grid(num: int, generator: np.random.Generator) -> Points:
-    """As accuracy and d_eff are: multiples of 1/300 and whole numbers to 128, so that ties are common."""
+    """As accuracy and d_eff are: multiples of 1/300, and whole numbers to 128, so ties are common."""
     return np.stack(
         [generator.integers(0, 301, num) / 300, generator.integers(1, 129, num).astype(float)], axis=1
     )

@@ -1,8 +1,8 @@
 """Two functions with two objectives, a fidelity and known fronts, from which searches are simulated.
 
-Branin-Currin and Park as modified by Irshad, Karsch and Döpp (2021), "Expected hypervolume improvement for
-simultaneous multi-objective and multi-fidelity optimization", written anew from their formulas. All
-inputs are in [0, 1], the fidelity s too; all objectives are maximised, and hypervolumes are against (0, 0).
+Branin-Currin and Park as modified by Irshad, Karsch and Döpp (2021), "Expected hypervolume improvement
+for simultaneous multi-objective and multi-fidelity optimization", written anew from their formulas. All
+inputs are in [0, 1], the fidelity s too; both objectives are maximised, hypervolumes are against (0, 0).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A search on a virtual clock: slots train recorded curves side by side, and what proposes, stops and
 keeps record is the product's own.
 
-Asynchronous as the product is: a slot whose trial ends asks for the next at once, and knows then what has
-been told until then. The budget is in epochs; what is under way when it is spent is cut off.
+Asynchronous as the product is: a slot whose trial ends asks for the next at once, and the answer knows
+what was told until then. The budget is in epochs; what is under way when it is spent is cut off.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Search(NamedTuple):
 
 
 def settings_of(problem: Problem, arm: Arm, seed: int) -> SweepSettings:
-    """A problem's settings with an arm's sampler and rule: rungs at a ninth and a third of a training."""
-    rule: dict[str, Any] = {"grace_epochs": problem.num_epochs // 9, "reduction_factor": 3.0}
+    """A problem's settings with an arm's sampler and rule: rungs at 1/9 and 1/3 of a training."""
+    rule: dict[str, Any] = {"grace_epochs": max(problem.num_epochs // 9, 1), "reduction_factor": 3.0}
     if problem.stratify_by is not None:
         rule["stratify_by"] = problem.stratify_by
     data = problem.settings.model_dump()
@@ -162,7 +162,7 @@ class _Simulation:
         self._listener(event, self._record)
 
     def _of_last_epochs(self, times: list[float]) -> Values:
-        """The hypervolume after each epoch spent of the trials that were trained to their end by then."""
+        """The hypervolume, after each epoch spent, of the trials trained to their end by then."""
         ended = [t for t in self._record.trials.values() if t.status == "completed"]
         ended.sort(key=lambda trial: (trial.ended or 0.0, trial.number))
         points = [minimised(trial.points[-1].metrics, self._record.objectives) for trial in ended]
