@@ -138,11 +138,16 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--configurations", type=int, default=NUM_CONFIGURATIONS)
+    parser.add_argument(
+        "--assemble", action="store_true", help="train nothing; a table of the trainings that are there"
+    )
     arguments = parser.parse_args()
     folder = arguments.out.with_suffix(".parts")
     folder.mkdir(parents=True, exist_ok=True)
     wanted = trainings(arguments.configurations)
     left = [training for training in wanted if not (folder / training.part).exists()]
+    if arguments.assemble:
+        wanted, left = [training for training in wanted if training not in left], []
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes below when they import torch
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:

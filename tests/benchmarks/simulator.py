@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.events import Event, TrialEnded, TrialProposed, TrialReported, TrialStarted
-from orchestrator.pareto import Values, hypervolume, hypervolume_history, minimised
+from orchestrator.pareto import Values, hypervolume_history, minimised
 from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord
 from orchestrator.search import ProposalListener, trial_name
@@ -101,7 +101,6 @@ class _Simulation:
     def run(self, budget: int, num_slots: int) -> Search:
         times: list[float] = []
         hypervolumes: list[float] = []
-        reference = self._problem.minimised_reference()
         front, volume = self._record.front, 0.0
         for _ in range(num_slots):
             self._start_trial(0.0)
@@ -111,12 +110,12 @@ class _Simulation:
             self._end_epoch(running)
             if self._record.front is not front:
                 front = self._record.front
-                volume = hypervolume([point.values for point in front], reference)
+                volume = self._problem.score([point.values for point in front])
             hypervolumes.append(volume)
         trials = sorted(self._record.trials.values(), key=lambda trial: trial.number)
         return Search(
-            np.array(hypervolumes) / self._problem.best,
-            self._of_last_epochs(times) / self._problem.best_last,
+            np.array(hypervolumes),
+            self._of_last_epochs(times),
             np.array(times),
             np.array([trial.last_epoch for trial in trials]),
             [trial.status for trial in trials],
@@ -162,13 +161,14 @@ class _Simulation:
         self._listener(event, self._record)
 
     def _of_last_epochs(self, times: list[float]) -> Values:
-        """The hypervolume, after each epoch spent, of the trials trained to their end by then."""
+        """The share of the best, after each epoch spent, of the trials trained to their end by then."""
         ended = [t for t in self._record.trials.values() if t.status == "completed"]
         ended.sort(key=lambda trial: (trial.ended or 0.0, trial.number))
         points = [minimised(trial.points[-1].metrics, self._record.objectives) for trial in ended]
-        volumes = [0.0, *hypervolume_history(points, self._problem.minimised_reference())]
+        scored_from = minimised(self._problem.scored_from, self._record.objectives)
+        volumes = [0.0, *hypervolume_history(points, scored_from)]
         num_ended = np.searchsorted([trial.ended or 0.0 for trial in ended], times, side="right")
-        return np.array(volumes)[num_ended]
+        return np.array(volumes)[num_ended] / self._problem.best_last
 
 
 def _with_values(config: Mapping[str, Any], values: Mapping[str, Value]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def lines(num_epochs: int = 4, diverging: bool = False) -> Problem:
         return Curve([{"rises": x + e, "falls": -x} for e in epochs], [1 + x] * num_epochs)
 
     reference = {"rises": 0.0, "falls": -1.0}
-    return Problem("lines", space, num_epochs, reference, 4.0, 4.0, lambda: curve)
+    return Problem("lines", space, num_epochs, reference, reference, 5.0, 5.0, lambda: curve)
 
 
 @FEW
