@@ -42,18 +42,22 @@ def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def ranks(
-    points: Sequence[Sequence[float]] | Values, violations: Sequence[float] | Values = ()
+    points: Sequence[Sequence[float]] | Values,
+    violations: Sequence[float] | Values = (),
+    reference: Sequence[float] | None = None,
 ) -> Ranks:
     """Rank of each point by constrained non-dominated sorting: 0 for the front, 1 for the front of the
     rest, and so on; equal points share theirs.
 
     A point that holds every constraint comes before one that does not; of two that do not, the one
     with the smaller violation comes first (Deb et al. 2002, "A fast and elitist multiobjective genetic
-    algorithm: NSGA-II", section VI).
+    algorithm: NSGA-II", section VI). Of those that do, all that are nowhere worse than the reference
+    come before the others, which add nothing to a hypervolume.
 
     Args:
         points: (point, objective), finite.
         violations: of each point, 0 where it holds every constraint; empty where there is none.
+        reference: of the hypervolume.
     """
     array = _as_array(points)
     if not len(array):
@@ -61,16 +65,18 @@ def ranks(
     broken = np.asarray(violations, dtype=float) if len(violations) else np.zeros(len(array))
     result = np.zeros(len(array), dtype=np.int64)
     holds = broken <= 0
-    result[holds] = _sort_nondominated(array[holds])
-    num_fronts = int(result[holds].max()) + 1 if holds.any() else 0
+    counts = holds if reference is None else holds & (array <= np.asarray(reference)).all(axis=1)
+    num_fronts = 0
+    for tier in (counts, holds & ~counts):
+        if tier.any():
+            result[tier] = num_fronts + _sort_nondominated(array[tier])
+            num_fronts = int(result[tier].max()) + 1
     _, order = np.unique(broken[~holds], return_inverse=True)
     result[~holds] = num_fronts + order
     return result
 
 
 def _sort_nondominated(array: Values) -> Ranks:
-    if not len(array):
-        return np.zeros(0, dtype=np.int64)
     if array.shape[1] == 1:  # which moocore does not take
         return np.asarray(np.unique(array[:, 0], return_inverse=True)[1], dtype=np.int64)
     return moocore.pareto_rank(array).astype(np.int64)

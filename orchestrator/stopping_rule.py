@@ -39,7 +39,11 @@ class StoppingRule:
         values = minimised(metrics, self._objectives)
         if not all(math.isfinite(value) for value in values):
             return None
-        stop = self._halving.observe(name, self._stratum(trial), epoch, RungPoint(values, metrics))
+        point = RungPoint(values, metrics)
+        reference = None
+        if self._settings.kind == "pareto":
+            reference = minimised(record.reference, self._objectives)
+        stop = self._halving.observe(name, self._stratum(trial), epoch, point, reference)
         is_last = epoch >= trial.config["epochs"]
         return None if stop is None or is_last else stop.reason
 

@@ -4,7 +4,8 @@ At each rung, `grace_epochs * reduction_factor^k` epochs, a trial is compared wi
 that reached the rung before it (Li et al. 2020, "A System for Massively Parallel Hyperparameter
 Tuning"); with several objectives by non-dominated rank, then by hypervolume contribution (Schmucker et
 al. 2021, "Multi-objective Asynchronous Successive Halving"). Unlike theirs, a point that nothing in its
-rung dominates is never stopped. Called by `orchestrator.stopping_rule`.
+rung dominates is never stopped, but where it is beyond the reference and others are not: such a point adds
+nothing to the hypervolume. Called by `orchestrator.stopping_rule`.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class Place(NamedTuple):
 
 
 def place(
-    values: Sequence[Sequence[float]] | Values, violations: Sequence[float] | Values = ()
+    values: Sequence[Sequence[float]] | Values,
+    violations: Sequence[float] | Values = (),
+    reference: Sequence[float] | None = None,
 ) -> Place:
     """The place of the last point among all.
 
@@ -70,9 +73,10 @@ def place(
     Args:
         values: (point, objective), finite.
         violations: of each point, 0 where it holds every constraint; empty where there is none.
+        reference: of the hypervolume; points that are worse than it come after all that are not.
     """
     array = np.asarray(values, dtype=float)
-    rank = ranks(array, violations)
+    rank = ranks(array, violations, reference)
     own = rank[-1]
     num_better = int(np.count_nonzero(rank < own))
     if own:  # the first front goes on whatever its order
@@ -125,10 +129,24 @@ class SuccessiveHalving:
     _rungs: dict[tuple[Hashable, int], deque[RungPoint]] = field(default_factory=dict)
     _next_rung: dict[str, int] = field(default_factory=dict)
 
-    def observe(self, trial: str, stratum: Hashable, epoch: int, point: RungPoint) -> Stop | None:
+    def observe(
+        self,
+        trial: str,
+        stratum: Hashable,
+        epoch: int,
+        point: RungPoint,
+        reference: Sequence[float] | None = None,
+    ) -> Stop | None:
         """Takes in a report; at the trial's first report at or after a rung it is compared there.
 
         Reports of a trial come in order of epoch, and each changes the rungs once.
+
+        Args:
+            trial: its name.
+            stratum: of the trial.
+            epoch: of the report.
+            point: of the report.
+            reference: of the hypervolume as it is now.
 
         Returns:
             The decision to stop it; None where it goes on.
@@ -139,7 +157,7 @@ class SuccessiveHalving:
         rung = self._rungs.setdefault((stratum, reached), deque(maxlen=self.max_rung_size))
         rung.append(point)
         violations = np.maximum([self.violation(p.metrics) for p in rung], 0.0)
-        found = place([p.values for p in rung], violations)
+        found = place([p.values for p in rung], violations, reference)
         return None if found.goes_on(self.reduction_factor) else Stop(reached, found)
 
     def _rungs_around(self, epoch: int) -> tuple[int, int]:

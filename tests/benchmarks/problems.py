@@ -121,18 +121,21 @@ class RecordedTrainings:
     """The curve of the nearest training that this search has not had.
 
     A surrogate: a proposal gets the curve of another configuration, of the same head kind and depth and
-    with the nearest width, temperature and rates; none is had twice. Once a group is used up the nearest
-    of any other is taken.
+    with the nearest width, temperature and rates. None is had twice before all of its group are.
     """
 
     def __init__(self, trainings: list[Recorded], space: Mapping[str, Parameter]) -> None:
+        self._trainings = trainings
         self._left = list(trainings)
         self._space = space
 
     def __call__(self, values: Mapping[str, Value]) -> Curve:
         group, place = group_of(values), place_of(self._space, values)
         same = [t for t in self._left if t.group == group]
-        nearest = min(same or self._left, key=lambda t: _distance(t.place, place))
+        if not same:
+            same = [t for t in self._trainings if t.group == group]
+            self._left += same
+        nearest = min(same, key=lambda t: _distance(t.place, place))
         self._left.remove(nearest)
         return nearest.curve
 

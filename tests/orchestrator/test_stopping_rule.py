@@ -55,6 +55,14 @@ def test_asha_looks_at_its_metric_alone() -> None:
     assert observe(rule, record, 2, 1.0, 12.0) is not None
 
 
+def test_what_is_worse_than_the_reference_comes_after_what_is_not() -> None:
+    bounded = {"early_stopping": PARETO, "reference_point": {"knn_accuracy": 0.5}}
+    for changes, is_stopped in (({"early_stopping": PARETO}, False), (bounded, True)):
+        _, rule, record = sweep(**changes)
+        assert observe(rule, record, 0, 0.9, 10.0) is None
+        assert (observe(rule, record, 1, 0.4, 1.0) is not None) == is_stopped
+
+
 def test_none_stops_nobody() -> None:
     _, rule, record = sweep()
     assert observe(rule, record, 0, 0.9, 1.0) is None

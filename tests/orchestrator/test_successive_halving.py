@@ -43,6 +43,50 @@ def test_one_that_more_than_half_of_a_full_rung_dominate_is_stopped(rung: Rung, 
         assert not place(rung).goes_on(factor)
 
 
+references = st.tuples(*[st.integers(-1, 7).map(float)] * 3)
+
+
+@THOUSANDS
+@given(rungs, references, FACTORS)
+def test_beyond_the_reference_too_only_what_dominates_or_counts_can_stop_a_point(
+    rung: Rung, reference: tuple[float, ...], factor: float
+) -> None:
+    *others, newcomer = rung
+    limits = reference[: len(newcomer)]
+
+    def counts(point: tuple[float, ...]) -> bool:
+        return all(v <= limit for v, limit in zip(point, limits, strict=True))
+
+    is_beaten = any(dominates(o, newcomer) for o in others if counts(o) == counts(newcomer))
+    if not is_beaten and (counts(newcomer) or not any(map(counts, others))):
+        assert place(rung, reference=limits).goes_on(factor)
+
+
+@HUNDREDS
+@given(rungs)
+def test_a_reference_that_nothing_is_beyond_changes_nothing(rung: Rung) -> None:
+    assert place(rung, reference=[6.0] * len(rung[0])) == place(rung)
+
+
+@HUNDREDS
+@given(rungs, references, st.lists(st.sampled_from([1e-6, 0.5, 3.0, 1e6]), min_size=3, max_size=3))
+def test_an_objectives_unit_does_not_matter_beside_a_reference_in_it(
+    rung: Rung, reference: tuple[float, ...], scales: list[float]
+) -> None:
+    *scaled, limits = [
+        tuple(v * s + s for v, s in zip(p, scales, strict=False))
+        for p in [*rung, reference[: len(rung[0])]]
+    ]
+    assert place(scaled, reference=limits) == place(rung, reference=reference[: len(rung[0])])
+
+
+def test_a_point_beyond_the_reference_comes_after_all_within_it() -> None:
+    within, beyond = [(1.0, 9.0), (2.0, 9.5)], [(9.0, 0.0), (9.5, 1.0)]
+    assert place([*within, *beyond]).rank == 1
+    assert place([*within, *beyond], reference=(5.0, 10.0)) == (3, 3, 4)
+    assert place([*beyond, *within], reference=(5.0, 10.0)) == (1, 1, 4)
+
+
 @HUNDREDS
 @given(rungs, st.lists(st.sampled_from([1e-6, 0.5, 3.0, 1e6]), min_size=3, max_size=3))
 def test_an_objectives_unit_does_not_matter(rung: Rung, scales: list[float]) -> None:
