@@ -52,7 +52,8 @@ def ranks(
     A point that holds every constraint comes before one that does not; of two that do not, the one
     with the smaller violation comes first (Deb et al. 2002, "A fast and elitist multiobjective genetic
     algorithm: NSGA-II", section VI). Of those that do, all that are nowhere worse than the reference
-    come before the others, which add nothing to a hypervolume.
+    come before the others, which add nothing to a hypervolume; of the others first those that lack less,
+    each objective in its own unit, and at the same lack the fronts as above.
 
     Args:
         points: (point, objective), finite.
@@ -65,18 +66,31 @@ def ranks(
     broken = np.asarray(violations, dtype=float) if len(violations) else np.zeros(len(array))
     result = np.zeros(len(array), dtype=np.int64)
     holds = broken <= 0
-    counts = holds if reference is None else holds & (array <= np.asarray(reference)).all(axis=1)
-    num_fronts = 0
-    for tier in (counts, holds & ~counts):
-        if tier.any():
-            result[tier] = num_fronts + _sort_nondominated(array[tier])
-            num_fronts = int(result[tier].max()) + 1
+    limit = np.full(array.shape[1], np.inf) if reference is None else np.asarray(reference, dtype=float)
+    lacks = holds & (array > limit).any(axis=1)
+    result[holds & ~lacks] = _sort_nondominated(array[holds & ~lacks])
+    result[lacks] = _after(result, holds & ~lacks) + _sort_lacking(array[lacks], limit)
+    num_fronts = _after(result, holds)
     _, order = np.unique(broken[~holds], return_inverse=True)
     result[~holds] = num_fronts + order
     return result
 
 
+def _after(ranks_: Ranks, chosen: NDArray[np.bool_]) -> int:
+    """The rank after those of the chosen."""
+    return int(ranks_[chosen].max()) + 1 if chosen.any() else 0
+
+
+def _sort_lacking(array: Values, limit: Values) -> Ranks:
+    """Ranks of points that are all worse than the limit somewhere; a dominated one still comes later."""
+    lack = _sort_nondominated(np.maximum(array, limit))
+    pairs = np.stack([lack, _sort_nondominated(array)], axis=1)
+    return np.unique(pairs, axis=0, return_inverse=True)[1].ravel().astype(np.int64)
+
+
 def _sort_nondominated(array: Values) -> Ranks:
+    if not len(array):
+        return np.zeros(0, dtype=np.int64)
     if array.shape[1] == 1:  # which moocore does not take
         return np.asarray(np.unique(array[:, 0], return_inverse=True)[1], dtype=np.int64)
     return moocore.pareto_rank(array).astype(np.int64)

@@ -4,8 +4,8 @@ At each rung, `grace_epochs * reduction_factor^k` epochs, a trial is compared wi
 that reached the rung before it (Li et al. 2020, "A System for Massively Parallel Hyperparameter
 Tuning"); with several objectives by non-dominated rank, then by hypervolume contribution (Schmucker et
 al. 2021, "Multi-objective Asynchronous Successive Halving"). Unlike theirs, a point that nothing in its
-rung dominates is never stopped, but where it is beyond the reference and others are not: such a point adds
-nothing to the hypervolume. Called by `orchestrator.stopping_rule`.
+rung dominates is never stopped, unless it is beyond the reference and others are not: such a point
+adds nothing to the hypervolume. Called by `orchestrator.stopping_rule`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
+import pyarrow.parquet as pq
 
 from orchestrator.pareto import hypervolume, minimised
 from orchestrator.search_space import Parameter, Value
@@ -177,10 +177,15 @@ the median d_eff that trainings without a head end with, 0.8 is below all that a
 
 
 @cache
-def digits_problem(table: Path = TABLE) -> Problem:
-    """The digits space, with the trainings that `record_digits` recorded."""
-    space = load_settings(SPACE)
-    settings = space.model_copy(update={"first_trials": []})
+def digits_problem(is_bounded: bool = False, table: Path = TABLE) -> Problem:
+    """The digits space, with the trainings that `record_digits` recorded.
+
+    Args:
+        is_bounded: whether the sweep has the reference that it is scored from as its `reference_point`.
+        table: the recording.
+    """
+    changes = {"first_trials": [], "reference_point": SCORED_FROM if is_bounded else {}}
+    settings = load_settings(SPACE).model_copy(update=changes)
     trainings = read_trainings(table, settings.search_space)
     objectives = settings.objectives
     scored_from = minimised(SCORED_FROM, objectives)
@@ -189,7 +194,7 @@ def digits_problem(table: Path = TABLE) -> Problem:
         return hypervolume([minimised(point, objectives) for point in points], scored_from)
 
     return Problem(
-        "digits",
+        "digits-bounded" if is_bounded else "digits",
         settings,
         NUM_EPOCHS,
         settings.reference(),
@@ -203,22 +208,23 @@ def digits_problem(table: Path = TABLE) -> Problem:
 
 def read_trainings(table: Path, space: Mapping[str, Parameter]) -> list[Recorded]:
     """The trainings of a recorded table, in its order."""
-    frame = pd.read_parquet(table)
-    names = [name for name in frame.columns if name not in space]
-    found = []
-    for _, rows in frame.groupby(["configuration", "seed"], sort=False):
-        first = rows.iloc[0]
-        values: dict[str, Any] = {n: first[n] for n in space if not pd.isna(first[n])}
-        if "head.depth" in values:
-            values["head.depth"] = int(values["head.depth"])
-        metrics: list[Metrics] = rows[names].to_dict("records")  # pyright: ignore[reportAssignmentType]
-        # The least: the recording shared its machine, and some epochs waited for others.
-        curve = Curve(metrics, [float(rows["epoch_time_s"].min())] * len(rows))
-        found.append(Recorded(group_of(values), place_of(space, values), curve))
-    return found
+    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for row in pq.read_table(table).to_pylist():
+        found.setdefault((row["configuration"], row["seed"]), []).append(row)
+    return [_recorded(rows, space) for rows in found.values()]
+
+
+def _recorded(rows: list[dict[str, Any]], space: Mapping[str, Parameter]) -> Recorded:
+    drawn = {name: rows[0][name] for name in space}
+    values = {n: v for n, v in drawn.items() if v is not None and v == v}
+    metrics: list[Metrics] = [{n: v for n, v in row.items() if n not in space} for row in rows]
+    # The least time: the recording shared its machine, and some epochs waited for others.
+    fastest = min(row["epoch_time_s"] for row in rows)
+    return Recorded(group_of(values), place_of(space, values), Curve(metrics, [fastest] * len(rows)))
 
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "digits": digits_problem,
+    "digits-bounded": lambda: digits_problem(is_bounded=True),
     **{name: (lambda name=name: function_problem(name)) for name in _FUNCTIONS},
 }

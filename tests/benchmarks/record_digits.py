@@ -118,7 +118,7 @@ def assemble(parts: list[Path], out: Path) -> None:
     frame = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
     space = load_settings(SPACE).search_space
     keys = ["configuration", "seed", "epoch"]
-    frame = frame[[*keys, *space, *METRICS]].sort_values(keys, ignore_index=True)
+    frame = frame.sort_values(keys, ignore_index=True)[[*keys, *space, *METRICS]]
     kinds = dict.fromkeys(METRICS, "float32") | {"configuration": "int16", "epoch": "int16"}
     kinds |= {"head.depth": "Int8", "head.kind": "category"}
     table = pa.Table.from_pandas(frame.astype(kinds), preserve_index=False)

@@ -115,7 +115,10 @@ def _reach(curves: Values, random_curves: Values) -> float:
 def p_value(ours: Values, theirs: Values) -> float:
     """Wilcoxon's signed-rank test over seeds, two-sided; 1 where no seed differs."""
     differences = ours - theirs
-    return 1.0 if not differences.any() else float(wilcoxon(differences).pvalue)
+    if not differences.any():
+        return 1.0
+    _, p = wilcoxon(differences)
+    return float(p)  # pyright: ignore[reportArgumentType]
 
 
 def rows_of(found: Mapping[str, Result], last_epochs: bool = False) -> list[Row]:

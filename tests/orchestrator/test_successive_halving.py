@@ -48,18 +48,27 @@ references = st.tuples(*[st.integers(-1, 7).map(float)] * 3)
 
 @THOUSANDS
 @given(rungs, references, FACTORS)
-def test_beyond_the_reference_too_only_what_dominates_or_counts_can_stop_a_point(
+def test_a_point_that_nothing_dominates_within_the_reference_is_never_stopped(
     rung: Rung, reference: tuple[float, ...], factor: float
 ) -> None:
     *others, newcomer = rung
     limits = reference[: len(newcomer)]
 
-    def counts(point: tuple[float, ...]) -> bool:
-        return all(v <= limit for v, limit in zip(point, limits, strict=True))
+    def lack(point: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(map(max, point, limits))
 
-    is_beaten = any(dominates(o, newcomer) for o in others if counts(o) == counts(newcomer))
-    if not is_beaten and (counts(newcomer) or not any(map(counts, others))):
+    if not any(dominates(o, newcomer) or dominates(lack(o), lack(newcomer)) for o in others):
         assert place(rung, reference=limits).goes_on(factor)
+
+
+@THOUSANDS
+@given(rungs, references, FACTORS)
+def test_beside_a_reference_too_one_that_more_than_half_dominate_is_stopped(
+    rung: Rung, reference: tuple[float, ...], factor: float
+) -> None:
+    *others, newcomer = rung
+    if len(rung) >= factor and sum(dominates(o, newcomer) for o in others) > len(others) / 2:
+        assert not place(rung, reference=reference[: len(newcomer)]).goes_on(factor)
 
 
 @HUNDREDS
@@ -78,6 +87,17 @@ def test_an_objectives_unit_does_not_matter_beside_a_reference_in_it(
         for p in [*rung, reference[: len(rung[0])]]
     ]
     assert place(scaled, reference=limits) == place(rung, reference=reference[: len(rung[0])])
+
+
+def test_of_two_points_beyond_the_reference_the_one_that_lacks_less_is_better() -> None:
+    rung = [(7.0, 3.0), (9.0, 0.0)]
+    assert place(rung).rank == 0
+    assert place(rung, reference=(5.0, 10.0)).rank == 1
+    assert place([(9.0, 0.0), (7.0, 3.0)], reference=(5.0, 10.0)).rank == 0
+    assert place([(7.0, 3.0), (7.0, 0.0)], reference=(5.0, 10.0)).rank == 0, (
+        "as much, and better beside it"
+    )
+    assert place([(7.0, 3.0), (0.0, 12.0)], reference=(5.0, 10.0)).rank == 0, "another objective"
 
 
 def test_a_point_beyond_the_reference_comes_after_all_within_it() -> None:
