@@ -46,7 +46,7 @@ def test_one_that_more_than_half_of_a_full_rung_dominate_is_stopped(rung: Rung, 
 references = st.tuples(*[st.integers(-1, 7).map(float)] * 3)
 
 
-@THOUSANDS
+@HUNDREDS
 @given(rungs, references, FACTORS)
 def test_a_point_that_nothing_dominates_within_the_reference_is_never_stopped(
     rung: Rung, reference: tuple[float, ...], factor: float
@@ -61,7 +61,7 @@ def test_a_point_that_nothing_dominates_within_the_reference_is_never_stopped(
         assert place(rung, reference=limits).goes_on(factor)
 
 
-@THOUSANDS
+@HUNDREDS
 @given(rungs, references, FACTORS)
 def test_beside_a_reference_too_one_that_more_than_half_dominate_is_stopped(
     rung: Rung, reference: tuple[float, ...], factor: float
