@@ -41,7 +41,17 @@ def grid(num: int, generator: np.random.Generator) -> Points:
     )
 
 
-def decision_s(points: Points) -> tuple[float, float]:
+SHAPES: dict[str, tuple[Callable[[int, np.random.Generator], Points], tuple[float, float] | None]] = {
+    "cloud": (cloud, None),
+    "front": (front, None),
+    "chain": (chain, None),
+    "grid": (grid, None),
+    "grid, 3/4 beyond the reference": (grid, (0.5, 64.0)),
+}
+"""How the points of a rung lie, and the reference beside them."""
+
+
+def decision_s(points: Points, reference: tuple[float, float] | None = None) -> tuple[float, float]:
     """CPU seconds of `place` alone, and of a whole report, the newcomer in the middle of the others."""
     points[-1] = np.median(points, axis=0) + 1e-3
     rung = [RungPoint(tuple(point), {}) for point in points.tolist()]
@@ -51,8 +61,8 @@ def decision_s(points: Points) -> tuple[float, float]:
     rule._rungs[None, 1].extend(rung)
     names = iter(range(_NUM_REPEATS))
     return (
-        _fastest(lambda: place(points)),
-        _fastest(lambda: rule.observe(f"late-{next(names)}", None, 1, rung[-1])),
+        _fastest(lambda: place(points, reference=reference)),
+        _fastest(lambda: rule.observe(f"late-{next(names)}", None, 1, rung[-1], reference)),
     )
 
 
@@ -70,14 +80,14 @@ def run() -> list[Row]:
     """Each shape of rung at each size; growth from a size to the next, beside that of n log n."""
     decision_s(cloud(SIZES[-1], np.random.default_rng(1)))
     rows = []
-    for shape in (cloud, front, chain, grid):
+    for name, (shape, reference) in SHAPES.items():
         before: tuple[int, float] | None = None
         for size in SIZES:
-            place_s, observe_s = decision_s(shape(size, np.random.default_rng(0)))
+            place_s, observe_s = decision_s(shape(size, np.random.default_rng(0)), reference)
             note = f"{place_s * 1e3:.2f} ms of it ranking"
             if before is not None:
                 growth = size * math.log(size) / (before[0] * math.log(before[0]))
                 note += f"; {observe_s / before[1]:.1f}x the one before, n log n would be {growth:.1f}x"
-            rows.append(Row(f"{shape.__name__}, rung of {size:,}", f"{observe_s * 1e3:.2f} ms", note))
+            rows.append(Row(f"{name}, rung of {size:,}", f"{observe_s * 1e3:.2f} ms", note))
             before = size, observe_s
     return rows
