@@ -52,8 +52,8 @@ SHAPES: dict[str, tuple[Callable[[int, np.random.Generator], Points], tuple[floa
 
 
 def decision_s(points: Points, reference: tuple[float, float] | None = None) -> tuple[float, float]:
-    """CPU seconds of `place` alone, and of a whole report, the newcomer in the middle of the others."""
-    points[-1] = np.median(points, axis=0) + 1e-3
+    """CPU seconds of `place` alone, and of a whole report, the newcomer worse than most."""
+    points[-1] = np.quantile(points, 0.6, axis=0)
     rung = [RungPoint(tuple(point), {}) for point in points.tolist()]
     rule = SuccessiveHalving(1, 3.0, max_rung_size=len(rung))
     for number in range(0, len(rung), len(rung) // 10):  # through the rule itself, then the rest at once
