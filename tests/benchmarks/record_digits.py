@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--configurations", type=int, default=NUM_CONFIGURATIONS)
     parser.add_argument(
-        "--assemble", action="store_true", help="train nothing; a table of the trainings that are there"
+        "--assemble", action="store_true", help="train nothing; a table of the seeds that are whole"
     )
     arguments = parser.parse_args()
     folder = arguments.out.with_suffix(".parts")
@@ -147,7 +147,8 @@ def main() -> None:
     wanted = trainings(arguments.configurations)
     left = [training for training in wanted if not (folder / training.part).exists()]
     if arguments.assemble:
-        wanted, left = [training for training in wanted if training not in left], []
+        unfinished = {training.seed for training in left}
+        wanted, left = [training for training in wanted if training.seed not in unfinished], []
     os.environ["OMP_NUM_THREADS"] = "1"  # read by the processes below when they import torch
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:
