@@ -54,7 +54,8 @@ def stopping_objectives(settings: SweepSettings) -> dict[str, Direction]:
     if rule.kind != "asha":
         return dict(settings.objectives)
     metric = rule.metric or next(iter(settings.objectives))
-    return {metric: settings.objectives.get(metric, METRICS[metric].direction)}
+    given = settings.objectives.get(metric)
+    return {metric: given or METRICS[metric].direction}
 
 
 def value_of(config: Mapping[str, Any], name: str) -> Any:

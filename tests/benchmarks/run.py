@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import platform
 
 import torch
 
 from orchestrator.environment import describe_environment
-from tests.benchmarks import driver_cost, evaluation, sweeps
+from tests.benchmarks import decision, driver_cost, evaluation, searches, sweeps
+from tests.benchmarks.problems import PROBLEMS
 from tests.benchmarks.table import Row, show
 from trainables import bench
 
@@ -21,6 +23,11 @@ BENCHMARKS = {
     "overhead": ("Overhead of a trial", sweeps.run_overhead),
     "driver": ("The driver of a sweep of 10,000 trials", driver_cost.run),
     "digits": ("The digits sweep", sweeps.run_digits),
+    "decision": ("A decision of early stopping", decision.run),
+    **{
+        f"search-{name}": (f"Searches of {name}, simulated", functools.partial(searches.run, name))
+        for name in PROBLEMS
+    },
 }
 
 
