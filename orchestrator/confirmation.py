@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.record import Point, SweepRecord, Trial
+from orchestrator.record import SweepRecord
 from orchestrator.settings import ConfirmedPoints, ConfirmSettings
+from orchestrator.trials import Point, Trial
 
 Values = NDArray[np.float64]
 _NUM_SEEDS = 2**32

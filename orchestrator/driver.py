@@ -34,7 +34,7 @@ from orchestrator.mlflow_runs import MlflowRuns
 from orchestrator.outcome import Outcome, print_outcome
 from orchestrator.preparation import DataFacts
 from orchestrator.proposals import Proposals
-from orchestrator.record import SweepRecord, Trial
+from orchestrator.record import SweepRecord
 from orchestrator.resume import Plan
 from orchestrator.retention import Retention, RetentionRule
 from orchestrator.search import ProposalListener
@@ -44,6 +44,7 @@ from orchestrator.sweep_folder import make_folder, remove_folder, write_whole
 from orchestrator.terminal import Progress
 from orchestrator.told import imported_trials, known_trials
 from orchestrator.tracking import Render, Tracker
+from orchestrator.trials import Trial
 from trainables.disk import cannot_write
 
 Listener = Callable[[Event, SweepRecord], None]

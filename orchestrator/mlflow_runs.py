@@ -21,9 +21,9 @@ from mlflow.utils.mlflow_tags import (
 
 from orchestrator.events import PointEvaluated, SweepEnded, TrialEnded
 from orchestrator.experiment import open_experiment, store_lock
-from orchestrator.record import Trial
 from orchestrator.settings import SweepSettings
 from orchestrator.trial_settings import by_dotted_name, without_effect
+from orchestrator.trials import Trial
 
 TRACES = "traces"
 CONFIRMS = "confirms"

@@ -13,9 +13,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from orchestrator.events import Event, TrialImported, TrialProposed
 from orchestrator.proposals import DIRECTIONS, Told, distribution
-from orchestrator.record import SweepRecord, Trial
+from orchestrator.record import SweepRecord
 from orchestrator.settings import SweepSettings
 from orchestrator.told import told
+from orchestrator.trials import Trial
 
 
 class StudyDescription(NamedTuple):

@@ -10,8 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from copy import copy
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -33,77 +32,13 @@ from orchestrator.events import (
     TrialStarted,
     TrialStatus,
 )
-from orchestrator.pareto import dominates, hypervolume, minimised
+from orchestrator.pareto import hypervolume, minimised
 from orchestrator.pick import PickRule, choose, needs_baseline, parse_pick
 from orchestrator.settings import SweepSettings
+from orchestrator.trials import AnyStatus, Point, Trial, with_point
 from trainables.reports import Direction, EpochReport
 
-AnyStatus = Literal["pending", "running", "imported"] | TrialStatus
 BASELINE_HEAD = "none"
-
-
-@dataclass(frozen=True)
-class Point:
-    """One validated epoch of one trial.
-
-    Attributes:
-        trial: the trial's name.
-        epoch: of the main phase, from 1.
-        metrics: all metrics of the epoch.
-        values: the objectives, minimised, in their order.
-    """
-
-    trial: str
-    epoch: int
-    metrics: Mapping[str, float]
-    values: tuple[float, ...]
-
-
-@dataclass
-class Trial:
-    """A trial's story so far.
-
-    Attributes:
-        sampler_state: what the sampler wrote down about it.
-        front: its own non-dominated points, whatever the constraints, in order of epoch.
-        last_epoch: of its last report; 0 before the first.
-        best: its first point with the best value of the first objective, as the paper selects its
-            epoch; None before its first finite report.
-        source: the sweep and the trial that it was imported from; empty for the sweep's own.
-        confirms: the trial whose configuration it repeats; empty where it is of the search.
-    """
-
-    name: str
-    number: int
-    parameters: dict[str, Any]
-    config: dict[str, Any]
-    sampler_state: dict[str, Any] = field(default_factory=dict)
-    status: AnyStatus = "pending"
-    reason: str = ""
-    details: str = ""
-    started: float | None = None
-    ended: float | None = None
-    training_time_s: float = 0.0
-    points: list[Point] = field(default_factory=list)
-    front: list[Point] = field(default_factory=list)
-    best: Point | None = None
-    last_epoch: int = 0
-    source: str = ""
-    confirms: str = ""
-
-    def copy(self) -> Trial:
-        copied = copy(self)
-        copied.points = list(self.points)
-        return copied
-
-    @property
-    def is_ended(self) -> bool:
-        return self.status not in ("pending", "running")
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether a resume goes on with it."""
-        return self.status in ("pending", "running", "interrupted")
 
 
 class SweepRecord:
@@ -464,10 +399,3 @@ class SweepRecord:
     def sorted_front(self) -> list[Point]:
         """The front along its first objective, best first."""
         return sorted(self.front, key=lambda point: point.values)
-
-
-def with_point(front: list[Point], point: Point) -> list[Point]:
-    """The front after one more point; of points with equal values the earlier stays."""
-    if any(p.values == point.values or dominates(p.values, point.values) for p in front):
-        return front
-    return [p for p in front if not dominates(point.values, p.values)] + [point]

@@ -62,7 +62,7 @@ def find_sweep(name: str, storage: str, option: str = "--resume") -> SweepPaths:
         if paths.ledger.is_file():
             return paths
     places = " or ".join(str(paths.root) for paths in candidates[: 1 if "/" not in name else 2])
-    raise UserError(f"{option}: there is no sweep in {places}; name one, or the path of its folder")
+    raise UserError(f"{option}: there is no such sweep in {places}; name one, or the path of its folder")
 
 
 def read_history(paths: SweepPaths) -> list[Event]:

@@ -19,8 +19,9 @@ from orchestrator.constraints import Constraints
 from orchestrator.events import Event, TrialEnded, TrialReported
 from orchestrator.pareto import minimised
 from orchestrator.paths import SweepPaths
-from orchestrator.record import Point, SweepRecord, Trial, with_point
+from orchestrator.record import SweepRecord
 from orchestrator.settings import EmbeddingsOf, EvaluatedPoints
+from orchestrator.trials import Point, Trial, with_point
 from trainables.reports import Direction, EpochReport
 
 Key = tuple[str, int]

@@ -16,10 +16,11 @@ from ray.tune.search import Searcher
 from orchestrator.confirmation import unconfirmed
 from orchestrator.events import Event, TrialEnded, TrialProposed
 from orchestrator.proposals import Proposals
-from orchestrator.record import SweepRecord, Trial
+from orchestrator.record import SweepRecord
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings
 from orchestrator.told import told
+from orchestrator.trials import Trial
 from trainables.ray_train import CONFIG_KEY, KNOWN_EPOCH_KEY, NAME_KEY
 
 Emit = Callable[[Event], None]

@@ -9,9 +9,10 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 from orchestrator.pareto import minimised
-from orchestrator.record import SweepRecord, Trial
+from orchestrator.record import SweepRecord
 from orchestrator.settings import EarlyStoppingSettings, SweepSettings
 from orchestrator.successive_halving import RungPoint, SuccessiveHalving
+from orchestrator.trials import Trial
 from trainables.reports import METRICS, Direction
 
 

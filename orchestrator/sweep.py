@@ -23,11 +23,12 @@ from orchestrator.errors import UserError
 from orchestrator.events import SweepStatus, TrialImported
 from orchestrator.local_files import with_absolute_paths
 from orchestrator.paths import SweepPaths
-from orchestrator.record import SweepRecord, Trial
+from orchestrator.record import SweepRecord
 from orchestrator.resume import Plan, find_sweep, read_history, require_imports, require_same
 from orchestrator.settings import SweepSettings, load_settings, locate
 from orchestrator.sweep_folder import require_new
 from orchestrator.tracking_check import check_tracking
+from orchestrator.trials import Trial
 
 if TYPE_CHECKING:
     from ray import tune

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from orchestrator.confirmation import confirmations, repeats, unconfirmed
 from orchestrator.events import Event, PointEvaluated, SweepEnded, TrialEnded, TrialWarned
-from orchestrator.record import Point, SweepRecord, Trial
+from orchestrator.record import SweepRecord
 from orchestrator.settings import ConfirmSettings
+from orchestrator.trials import Point, Trial
 
 _MAX_ROWS = 12
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from orchestrator.events import Event, TrialEnded, TrialImported
 from orchestrator.proposals import Known, Told
-from orchestrator.record import SweepRecord, Trial
+from orchestrator.record import SweepRecord
 from orchestrator.settings import SweepSettings
+from orchestrator.trials import Trial
 
 
 def known_trials(settings: SweepSettings, history: Iterable[Event]) -> list[Known]:

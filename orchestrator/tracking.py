@@ -33,8 +33,9 @@ from orchestrator.front_table import FrontTable, confirmed_values, front_table
 from orchestrator.mlflow_runs import TRACES, MlflowRuns
 from orchestrator.operation_queue import OperationQueue
 from orchestrator.paths import SweepPaths
-from orchestrator.record import Point, SweepRecord
+from orchestrator.record import SweepRecord
 from orchestrator.retention import Key, RetentionRule, WantedSnapshots
+from orchestrator.trials import Point
 from trainables.reports import EpochReport
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from orchestrator.mlflow_runs import trial_params
-from orchestrator.record import Trial
+from orchestrator.trials import Trial
 from trainables.config import TrialConfig
 
 DATABASE = "mlflow.db"

@@ -126,7 +126,7 @@ def test_a_sweep_that_is_not_there_is_one_message(
 ) -> None:
     assert main(["nobody", "--storage", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"SWEEP: there is no sweep in {tmp_path}/nobody; name one, or the path of its folder\n"
+        f"SWEEP: there is no such sweep in {tmp_path}/nobody; name one, or the path of its folder\n"
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.pareto import minimised, nondominated
 from orchestrator.pick import choose, needs_baseline, parse_pick
-from orchestrator.record import Point
+from orchestrator.trials import Point
 from trainables.reports import Direction
 
 OBJECTIVES: dict[str, Direction] = {"knn_accuracy": "max", "d_eff": "min"}

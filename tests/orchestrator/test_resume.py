@@ -39,7 +39,7 @@ def test_a_sweep_is_found_by_name_and_by_folder(paths: SweepPaths, tmp_path: Pat
 
 
 def test_a_sweep_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^--resume: there is no sweep in .*nobody"):
+    with pytest.raises(UserError, match=r"^--resume: there is no such sweep in .*nobody"):
         find_sweep("nobody", str(tmp_path))
 
 
