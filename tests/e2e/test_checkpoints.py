@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 from resumable_sweeps import RESUMABLE, is_dead, stories
-from sweep_runs import SweepRun, run_sweep, wait_for
+from sweep_runs import SweepRun, run_sweep, training_processes, wait_for
 
 from orchestrator.events import TrialReported, TrialWarned
 from orchestrator.paths import SweepPaths
@@ -57,7 +57,10 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepRun, dict[str
     def live(*arguments: str, killed_in: str = "") -> SweepRun:
         def kill(driver: psutil.Process) -> None:
             wait_for(lambda: is_halfway(progress_of(paths, killed_in)) or is_dead(driver))
+            workers = training_processes(driver)
             driver.send_signal(signal.SIGKILL)
+            # They see that their driver is gone some moments later, and write until then.
+            assert not psutil.wait_procs(workers, timeout=60)[1]
 
         return run_sweep(
             folder,

@@ -51,7 +51,7 @@ class Killer:
         searching: list[Moment] = ["search"] * (num_kills - 2 * num_each)
         evaluating: list[Moment] = ["evaluation"] * num_each
         self._random.shuffle(early := starting + searching)
-        self._moments = early + evaluating
+        self._moments: list[Moment] = early + evaluating
         self.hits: list[Moment] = []
 
     def kill_all(self) -> None:
@@ -77,7 +77,7 @@ class Killer:
             time.sleep(self._random.uniform(0, 3))  # less than it takes to start Ray
         elif moment == "search":
             self._wait_for_more("TrialStarted", 1, driver)
-            self._wait_for_more("TrialReported", self._random.randint(0, 1), driver)
+            self._wait_for_more("TrialReported", self._random.randint(0, self._share()), driver)
             time.sleep(self._random.uniform(0, 0.5))
         else:
             self._wait_for_more("SweepResumed", 1, driver)
@@ -86,6 +86,12 @@ class Killer:
             time.sleep(self._random.uniform(0, 0.5))
         with contextlib.suppress(psutil.NoSuchProcess):
             driver.send_signal(signal.SIGKILL)
+
+    def _share(self) -> int:
+        """Of the reports to come, what there is for each search that is yet to be killed."""
+        num_trials = NUM_TRIALS - num_lines(self._ledger, "TrialEnded")
+        num_kills = self._moments.count("search") - self.hits.count("search")
+        return 3 * num_trials // num_kills  # of the trials' four, since some are stopped early
 
     def _wait_for_more(self, kind: str, num_events: int, driver: psutil.Process) -> None:
         """Waits until the driver has written so many events of a kind, or has ended by itself."""
