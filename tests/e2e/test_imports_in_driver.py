@@ -67,14 +67,14 @@ def drive(plan: Plan, *points: tuple[float, float]) -> tuple[Driver, str]:
             for event in events:
                 driver.emit(event)
         driver.end("completed", "it is done")
-    _stop_logging()
+    stop_logging()
     driver.retention.finish(driver.record)
     driver.print_outcome()
     assert isinstance(console.file, io.StringIO)
     return driver, console.file.getvalue()
 
 
-def _stop_logging() -> None:
+def stop_logging() -> None:
     """Takes back what a driver, which has a process to itself, does to all loggers."""
     logging.captureWarnings(False)
     for name in ("orchestrator", "trainables", "dashboards", "mlflow", "ray", "py.warnings"):
