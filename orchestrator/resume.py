@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
 from orchestrator.errors import UserError
 from orchestrator.events import Event, SweepResumed, SweepStarted, TrialImported
 from orchestrator.ledger import Ledger, read_ledger
@@ -104,7 +106,7 @@ def require_same(history: list[Event], settings: SweepSettings) -> None:
     Raises:
         UserError: the message lists every other difference.
     """
-    before, now = settings_of(history), settings.model_dump(mode="json")
+    before, now = with_defaults(settings_of(history)), settings.model_dump(mode="json")
     lines = [
         f"  {name}: {_text(old)} before, {_text(new)} now"
         for name, old, new in differences(before, now)
@@ -115,6 +117,24 @@ def require_same(history: list[Event], settings: SweepSettings) -> None:
     if lines:
         text = "--resume: the sweep was started with other settings, and only its budgets may grow:"
         raise UserError("\n".join([text, *lines, "undo this, or start a new sweep"]))
+
+
+def with_defaults(before: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they were stored, with the defaults of those that came into the language since."""
+    defaults = SweepSettings(name="defaults", search_space={}).model_dump(mode="json")
+    return _filled(before, defaults, SweepSettings)
+
+
+def _filled(
+    given: Mapping[str, Any], defaults: Mapping[str, Any], model: type[BaseModel]
+) -> dict[str, Any]:
+    """Fills groups of settings, and no mapping whose keys are the user's."""
+    filled = {**defaults, **given}
+    for name, info in model.model_fields.items():
+        group = info.annotation
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            filled[name] = _filled(filled[name], defaults[name], group)
+    return filled
 
 
 _ABSENT = object()

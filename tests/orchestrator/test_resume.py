@@ -101,6 +101,19 @@ def test_anything_else_is_refused_with_the_difference(changes: dict[str, Any], l
     assert f"  {line}\n" in str(error.value)
 
 
+def test_a_sweep_from_before_a_setting_existed_is_resumed_with_its_default() -> None:
+    settings = settings_of(objectives={"recall_at_1": "max"})
+    event = begun(settings)
+    for name in ("constraints", "pick", "confirm", "checkpoint_every"):
+        del event.settings[name]
+    del event.settings["search"]["stall"]
+    del event.settings["trial"]["warmup"]["epochs"]
+    require_same([event], settings)
+    changed = settings_of(objectives={"recall_at_1": "max"}, constraints=["d_eff <= 3"])
+    with pytest.raises(UserError, match=r"constraints: \[\] before, \['d_eff <= 3'\] now"):
+        require_same([event], changed)
+
+
 def test_what_a_resumed_driver_worked_by_counts() -> None:
     first, longer = settings_of(), settings_of(search={"trials": 80})
     resumed = SweepResumed(longer.model_dump(mode="json"), {}, 5.0)
