@@ -209,7 +209,7 @@ class Tracker:
             trials: whose events came since the last time.
         """
         changed = self._wanted.update(record, *trials)
-        over = [trial for trial in trials if record.trials[trial].is_ended]
+        over = [trial for trial in trials if record.trial(trial).is_ended]
         changed |= {key for trial in over for key in self._wanted.of(trial)}
         new, gone = set[Key](), set[Key]()
         for trial, epoch in changed:
