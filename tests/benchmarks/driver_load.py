@@ -55,7 +55,7 @@ WINDOW = 1_000
 """Ended trials between two looks at the clock and the memory."""
 FLOOR_EVERY = 50
 """Reports between two looks at what a line in a file and its fsync take by themselves."""
-_LOOP_LIMIT_S, _DRAIN_S = 240.0, 20.0
+LOOP_LIMIT_S, _DRAIN_S = 240.0, 20.0
 
 
 class Load(NamedTuple):
@@ -122,8 +122,12 @@ class Cost(NamedTuple):
     line_bytes: int
 
 
+def num_reports(windows: Sequence[Window]) -> int:
+    return sum(w.reports for w in windows)
+
+
 def reports_per_s(windows: Sequence[Window]) -> float:
-    return sum(w.reports for w in windows) / sum(w.driver_s for w in windows)
+    return num_reports(windows) / sum(w.driver_s for w in windows)
 
 
 class Clock:
@@ -274,7 +278,7 @@ class _Loop:
         draw = random.Random(0)
         num_proposed = num_ended = 0
         begun = time.perf_counter()
-        while num_ended < self._load.trials and time.perf_counter() - begun < _LOOP_LIMIT_S:
+        while num_ended < self._load.trials and time.perf_counter() - begun < LOOP_LIMIT_S:
             if num_proposed < self._load.trials and len(self._live) < NUM_CONCURRENT:
                 self._start(num_proposed)
                 num_proposed += 1
@@ -290,6 +294,8 @@ class _Loop:
                 num_ended += 1
                 if num_ended % WINDOW == 0:
                     self._look(num_ended)
+        if self._num_reports >= FLOOR_EVERY:  # the limit of time came first
+            self._look(num_ended)
         return self._windows
 
     def _start(self, number: int) -> None:
