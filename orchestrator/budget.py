@@ -27,6 +27,8 @@ def used_up(search: SearchSettings, record: SweepRecord) -> str:
     if stall is None or len(volumes) <= stall.trials:
         return ""
     before, now = volumes[-1 - stall.trials], volumes[-1]
+    if not before:  # no point was within the reference, or held the constraints
+        return ""
     if now - before > stall.growth * before:
         return ""
     return (

@@ -169,6 +169,7 @@ def parse_constraint(text: str) -> Constraint:
             "the metrics of a point stand on the left, numbers and the baseline's on the right, such "
             f"as {_EXAMPLE!r}; got {text!r}"
         )
+    _require_a_number(text, right, left)
     bound = _Substitute(left_node).visit(right_node)
     right = Expression(right.text, bound)
     return Constraint(text, left, right, isinstance(node.ops[0], ast.GtE))
@@ -186,7 +187,15 @@ def parse_bound(text: str, metric: str) -> Expression:
         raise ValueError(
             f"it is a number, or an expression over the baseline such as '1.5 * baseline'; got {text!r}"
         )
+    _require_a_number(text, found)
     return Expression(text, _Substitute(ast.Name(metric)).visit(node))
+
+
+def _require_a_number(text: str, *expressions: Expression) -> None:
+    """Checks that what reads no metric has a value."""
+    for expression in expressions:
+        if not any(expression.names) and not math.isfinite(expression.value({}, {})):
+            raise ValueError(f"{text!r} has no value: {expression.text!r} is not a finite number")
 
 
 def _parse(text: str) -> ast.expr:

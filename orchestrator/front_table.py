@@ -51,7 +51,7 @@ class FrontTable:
 def front_table(title: str, record: SweepRecord) -> FrontTable:
     """The table of a sweep as it is now."""
     front = {(point.trial, point.epoch) for point in record.front}
-    picked = record.picked
+    picked = record.picked and (record.picked.trial, record.picked.epoch)
     confirmed = confirmations(record)
     rows = [
         {
@@ -59,7 +59,7 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
             "epoch": point.epoch,
             "source": trial.source,
             "on_front": (point.trial, point.epoch) in front,
-            "is_picked": point is picked,
+            "is_picked": (point.trial, point.epoch) == picked,
             "is_feasible": record.violation(point.metrics) == 0,
             "status": trial.status,
             **point.metrics,

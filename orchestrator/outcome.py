@@ -87,15 +87,20 @@ def _choices(outcome: Outcome) -> list[str]:
     lines = []
     if record.constraints:
         texts = " and ".join(record.constraints.texts())
-        if not record.is_feasible:
+        if not record.front:
+            lines.append(f"no point was judged by {texts}")
+        elif not record.is_feasible:
             lines.append(f"no point holds {texts}; the front shows the one that is nearest to it")
         else:
             lines.append(f"the front holds {texts}")
     if record.baseline is not None:
         values = ", ".join(f"{n} {record.baseline.metrics[n]:.4g}" for n in record.objectives)
         lines.append(f"baseline: {record.baseline.trial} epoch {record.baseline.epoch}, {values}")
+        if record.reference is None:
+            lines.append("reference_point has no value at the baseline, so there is no hypervolume")
     elif record.names_baseline:
-        lines.append("no trial without a head completed, so what names the baseline was not applied")
+        text = "no trial that could be the baseline completed, so what names it was not applied"
+        lines.append(text)
     if (point := record.picked) is not None:
         values = ", ".join(f"{n} {point.metrics[n]:.4g}" for n in record.objectives)
         source = record.trial(point.trial).source
@@ -104,7 +109,14 @@ def _choices(outcome: Outcome) -> list[str]:
         lines.append(f"picked ({record.pick}): {point.trial} epoch {point.epoch}, {values}, {place}")
     elif record.pick and record.front:
         lines.append(f"picked ({record.pick}): no point of the front")
-    return lines
+    return lines + _imported_note(record)
+
+
+def _imported_note(record: SweepRecord) -> list[str]:
+    num_imported = len(record.front) - len(record.own_front())
+    if not num_imported:
+        return []
+    return [f"{num_imported} points of the front are imported: they are neither confirmed nor evaluated"]
 
 
 def _warnings(outcome: Outcome) -> list[str]:

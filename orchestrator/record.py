@@ -57,8 +57,9 @@ class SweepRecord:
             runs, and they count in front, hypervolume and proposals alone.
         confirming: the trials that repeat a configuration of the front, by name; they count in none.
         search_ended: when the present driver ended the search; None before.
-        baseline: the best point of the first trial of the search without a head that did not fail, once
-            that trial completed; None before, and where nothing in the settings names the baseline.
+        baseline: the best point of the first trial of the search without a head that neither failed nor
+            was stopped, once that trial completed; None before, and where nothing in the settings names
+            the baseline.
         names_baseline: whether constraints, reference or pick do.
         reference: None until all of it is known.
         front: of the feasible points the non-dominated ones; while none is feasible the one that is
@@ -67,7 +68,7 @@ class SweepRecord:
         candidates: the points that may come onto the front once the baseline is known; empty then.
         num_epochs: of all own trials' main phases together.
         hypervolumes: of the front at the end of each trial, in the order in which they ended, from
-            the moment on where the reference is known.
+            the moment on where it has one.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class SweepRecord:
                 self._set_status(trial, event.status)
                 trial.ended, trial.reason, trial.details = event.time, event.reason, event.details
                 self._look_for_baseline()
-                if self.reference is not None and not (trial.is_unfinished or trial.confirms):
+                if self.has_hypervolume and not (trial.is_unfinished or trial.confirms):
                     self.hypervolumes.append(self.hypervolume())
             case SearchEnded():
                 self.search_ended = event.time
@@ -270,7 +271,7 @@ class SweepRecord:
     def _add_to_front(self, point: Point) -> None:
         """Constraints before dominance (Deb et al. 2002, NSGA-II, section VI)."""
         violation = self.violation(point.metrics)
-        if violation < self._front_violation:
+        if violation < self._front_violation or not self.front:
             self.front, self._front_violation = [point], violation
         elif violation == self._front_violation == 0:
             self.front = with_point(self.front, point)
@@ -296,7 +297,8 @@ class SweepRecord:
             (
                 trial.name
                 for trial in self.trials.values()
-                if trial.config["head"]["kind"] == BASELINE_HEAD and trial.status != "failed"
+                if trial.config["head"]["kind"] == BASELINE_HEAD
+                and trial.status not in ("failed", "stopped")
             ),
             None,
         )
@@ -327,7 +329,7 @@ class SweepRecord:
         numbers: dict[str, float] = {
             name: value for name, value in given.items() if not isinstance(value, Expression)
         }
-        if len(numbers) == len(given):
+        if len(numbers) == len(given) and all(map(math.isfinite, numbers.values())):
             self.reference = numbers
             self._reference = minimised(numbers, self.objectives)
 
@@ -363,6 +365,12 @@ class SweepRecord:
     def own_front(self) -> list[Point]:
         """The front's points whose snapshots and runs are this sweep's."""
         return [point for point in self.front if point.trial in self.trials]
+
+    @property
+    def has_hypervolume(self) -> bool:
+        """Whether the reference is known and all constraints can be judged."""
+        waits = self.constraints.need_baseline and self.baseline is None
+        return self.reference is not None and not waits
 
     def hypervolume(self) -> float:
         """Of the feasible front as it is now; 0 while the reference is not known."""

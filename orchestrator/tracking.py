@@ -184,7 +184,7 @@ class Tracker:
             "front_size": float(len(record.front)),
             "failed_trials": float(record.count("failed")),
         }
-        if record.reference is not None:
+        if record.has_hypervolume:
             values["hypervolume"] = record.hypervolume()
         num_ended = record.num_ended
         self._operations.put(lambda: self.runs.log_progress(values, num_ended, event.time))

@@ -20,7 +20,7 @@ from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord
 from orchestrator.search import ProposalListener, trial_name
 from orchestrator.search_space import Value
-from orchestrator.settings import SweepSettings
+from orchestrator.settings import EarlyStoppingSettings, SearchSettings, SweepSettings
 from orchestrator.stopping_rule import StoppingRule
 from tests.benchmarks.problems import Curve, Problem
 
@@ -62,10 +62,14 @@ def settings_of(problem: Problem, arm: Arm, seed: int) -> SweepSettings:
     rule: dict[str, Any] = {"grace_epochs": max(problem.num_epochs // 9, 1), "reduction_factor": 3.0}
     if problem.stratify_by is not None:
         rule["stratify_by"] = problem.stratify_by
-    data = problem.settings.model_dump()
-    data["search"] |= {"sampler": arm.sampler, "seed": seed}
-    data["early_stopping"] |= {**rule, **arm.stopping}
-    return SweepSettings.model_validate(data)
+    given = problem.settings
+    search = {**given.search.model_dump(exclude={"time_budget"}), "sampler": arm.sampler, "seed": seed}
+    stopping = {**given.early_stopping.model_dump(), **rule, **arm.stopping}
+    update = {
+        "search": SearchSettings.model_validate(search),
+        "early_stopping": EarlyStoppingSettings.model_validate(stopping),
+    }
+    return given.model_copy(update=update)
 
 
 def simulate(problem: Problem, arm: Arm, seed: int, budget: int, num_slots: int = NUM_SLOTS) -> Search:

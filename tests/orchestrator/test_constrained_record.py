@@ -20,6 +20,7 @@ from sweep_events import (
 
 from orchestrator.constraints import Constraints, Expression, parse_bound
 from orchestrator.events import Event, TrialReported, TrialStatus
+from orchestrator.front_table import front_table
 from orchestrator.pareto import hypervolume, nondominated, ranks
 from orchestrator.record import SweepRecord
 from orchestrator.retention import OwnFront, RetentionRule, wanted_snapshots
@@ -199,3 +200,40 @@ def test_without_a_reference_the_best_of_the_first_objective_stands_for_a_trial(
     chosen = record.representative(record.trials[TRIALS[0]])
     assert chosen
     assert chosen.epoch == 2
+
+
+def test_the_hypervolume_begins_once_all_points_can_be_judged() -> None:
+    record = constrained(reported(TRIALS[1], 1, 0.9, 9.0, recall_at_1=0.1), constraints=[RELATIVE])
+    record.apply(ended(TRIALS[1]))
+    assert record.hypervolumes == []
+    record.apply(reported(TRIALS[0], 1, 0.5, 9.0, recall_at_1=0.5))
+    record.apply(ended(TRIALS[0]))
+    assert record.hypervolumes == [pytest.approx(0.5 * 119)]
+
+
+def test_a_baseline_that_was_stopped_makes_way_for_the_next() -> None:
+    record = constrained(ended(TRIALS[0], "stopped"), constraints=[RELATIVE])
+    record.apply(proposed("trial-0003", 3, **{"head.kind": "none"}))
+    assert record.is_baseline("trial-0003")
+
+
+def test_what_cannot_be_judged_still_has_a_front() -> None:
+    record = constrained(reported(TRIALS[1], 1, 0.9, 9.0), constraints=["train_loss <= 3"])
+    assert (len(record.front), record.is_feasible) == (1, False)
+
+
+def test_a_reference_without_a_value_at_the_baseline_stays_unknown() -> None:
+    reference = {"knn_accuracy": parse_bound("1 / (baseline - 0.5)", "knn_accuracy"), "d_eff": 20.0}
+    record = constrained(reported(TRIALS[0], 1, 0.5, 10.0), ended(TRIALS[0]), reference=reference)
+    assert record.baseline
+    assert (record.reference, record.hypervolumes) == (None, [])
+
+
+def test_the_picked_point_is_marked_also_where_the_baseline_came_later() -> None:
+    record = constrained(
+        reported(TRIALS[1], 1, 0.9, 9.0, recall_at_1=0.9), constraints=[RELATIVE], pick="knee"
+    )
+    record.apply(reported(TRIALS[0], 1, 0.5, 9.0, recall_at_1=0.5))
+    record.apply(ended(TRIALS[0]))
+    points = front_table("s", record).points
+    assert list(points.loc[points["is_picked"], "trial"]) == [TRIALS[1]]

@@ -60,6 +60,8 @@ def test_a_bound_is_of_its_metric_at_the_baseline() -> None:
         ("d_eff <= 'a'", "numbers, metrics, baseline"),
         ("d_eff <= True", "numbers, metrics, baseline"),
         ("d_eff <= 1e999", "not finite"),
+        ("d_eff <= 1 / 0", "is not a finite number"),
+        ("d_eff <= 0 / (2 - 2)", "is not a finite number"),
         ("d_eff <= 3; import os", "cannot be read"),
         ("", "cannot be read"),
         ("d_eff <= " + "(" * 90 + "1" + ")" * 90 + " + 0" * 10, "at most 200"),
@@ -75,6 +77,8 @@ def test_what_is_no_constraint_is_refused(text: str, part: str) -> None:
 def test_a_bound_has_no_metric_of_the_point() -> None:
     with pytest.raises(ValueError, match="over the baseline"):
         parse_bound("2 * d_eff", "d_eff")
+    with pytest.raises(ValueError, match="not a finite number"):
+        parse_bound("0 / 0", "d_eff")
 
 
 @pytest.mark.parametrize("text", ["train_loss <= 3", "d_eff / (d_eff - 14) <= 3"])
