@@ -72,6 +72,10 @@ class Misfit(NamedTuple):
     there: str = ""
 
 
+_KNOWN = (Misfit("imported already"),)
+"""What is in the way of a trial that came in by another sweep."""
+
+
 class Imports(NamedTuple):
     """What is taken from earlier sweeps.
 
@@ -103,7 +107,7 @@ def import_sweeps(sweeps: Iterable[EarlierSweep], settings: SweepSettings, at: f
         for trial in sweep.trials:
             event = fit(trial, settings, f"import-{len(events):04d}", at)
             if any(trial.reports == other.reports for other in taken) and trial.reports:
-                event = (Misfit("imported already"),)
+                event = _KNOWN
             if isinstance(event, TrialImported):
                 taken.append(trial)
                 events.append(event)
@@ -214,7 +218,7 @@ def _report(sweep: EarlierSweep, refused: Sequence[tuple[Misfit, ...]]) -> str:
         f"  {len(group)}: {', '.join(map(_sentence, zip(*group, strict=True)))}"
         for group in sorted(groups.values(), key=len, reverse=True)
     ]
-    if len(refused) == num_trials:
+    if len(refused) == num_trials and _KNOWN not in refused:
         title = f"--import {sweep.name}: none of its {num_trials} trials fits"
         advice = "import another sweep, or give trial, search_space and objectives what this one had"
         raise UserError("\n".join([title, *lines, advice]))

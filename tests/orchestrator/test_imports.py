@@ -195,6 +195,14 @@ def test_a_trial_that_comes_by_two_ways_is_taken_once() -> None:
     ]
 
 
+def test_a_sweep_of_which_all_came_before_is_no_mistake() -> None:
+    trials = [earlier_trial(0)]
+    twice = [EarlierSweep("a", trials), EarlierSweep("b", trials)]
+    events, texts = import_sweeps(twice, SETTINGS, 0.0)
+    assert len(events) == 1
+    assert texts[1] == "import b: 0 of 1 trials fit\n  1: imported already"
+
+
 def test_a_sweep_without_a_trial_is_refused() -> None:
     with pytest.raises(UserError, match=r"^--import a: none of its 0 trials fits\n"):
         import_sweeps([EarlierSweep("a", [])], SETTINGS, 0.0)
