@@ -60,7 +60,8 @@ class SweepRun:
 
     def runs(self) -> list[Run]:
         (experiment,) = [e for e in self.client.search_experiments() if e.name != "Default"]
-        return list(self.client.search_runs([experiment.experiment_id]))
+        mine = f"tags.sweep = '{self.name}'"  # others may be in the same store
+        return list(self.client.search_runs([experiment.experiment_id], mine))
 
     @property
     def parent(self) -> Run:
