@@ -109,7 +109,7 @@ def run_sweep(
     return SweepRun(folder, name, process.returncode, stdout, stderr)
 
 
-def wait_for(look: Callable[[], Any], timeout_s: float = 90) -> Any:
+def wait_for(look: Callable[[], Any], timeout_s: float = 180) -> Any:
     """What `look` returns once it is neither None nor false."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
