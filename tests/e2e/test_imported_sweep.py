@@ -79,7 +79,8 @@ def test_the_pages_say_where_imported_points_are_from(imported: SweepRun, tmp_pa
     record = imported.record
     assert sorted(sources) == sorted(record.trial(point.trial).source for point in record.front)
     page = Path(imported.client.download_artifacts(run_id, "pareto_front.html", str(tmp_path)))
-    assert "from tiny/trial-" in page.read_text()
+    assert "<th>from</th>" in page.read_text()
+    assert "<td>tiny/trial-" in page.read_text()
 
 
 def test_mlflow_gives_the_same_points(tiny_sweep: SweepRun, imported: SweepRun) -> None:
