@@ -52,11 +52,13 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     if outcome.storage_error:
         console.print(Text(f"storage: {outcome.storage_error}", style="red"))
     is_failed = outcome.status == "failed"
-    console.print(Text(_summary(outcome), style="red" if is_failed else ""), highlight=False)
+    console.print(
+        Text(_summary(outcome), style="red" if is_failed else ""), highlight=False, soft_wrap=True
+    )
     for line in _choices(outcome):
         console.print(Text(line), highlight=False, soft_wrap=True)
     for text in _warnings(outcome):
-        console.print(Text(text, style="red"))
+        console.print(Text(text, style="red"), soft_wrap=True)
     for line in _places(outcome):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

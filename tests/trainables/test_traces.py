@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from trainables import traces
+from trainables.disk import DiskFullError
 from trainables.metrics import correlation_matrix
 from trainables.models import Features
 from trainables.traces import is_traced, write_trace
@@ -100,7 +101,7 @@ def test_failing_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest
     before = path.read_bytes()
     monkeypatch.setattr(np, "savez", fail_in_the_middle)
     for target in (path, tmp_path / "other.npz"):
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(DiskFullError, match="its disk is full"):
             write_trace(target, outputs(seed=1))
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == before
