@@ -421,7 +421,7 @@ def test_failing_evaluation_leaves_what_was_there(
     before = contents(folder)
     FAILURES[place](monkeypatch)
     for target in (folder, tmp_path / "epoch_2"):
-        with pytest.raises(OSError, match="No space left|its disk is full"):
+        with pytest.raises(OSError, match=r"No space left|its disk is full"):
             evaluate_snapshot(snapshot, target)
     assert list(tmp_path.iterdir()) == [folder]
     assert contents(folder) == before
