@@ -62,7 +62,7 @@ def repeats(record: SweepRecord, settings: ConfirmSettings | None) -> list[Repea
 
 def confirmed_trials(record: SweepRecord, of: ConfirmedPoints) -> list[Trial]:
     """The trials whose configurations are confirmed, in the order of proposal."""
-    points: dict[ConfirmedPoints, list[Point]] = {"front": record.front}
+    points: dict[ConfirmedPoints, list[Point]] = {"front": record.front.points}
     names = {point.trial for point in points[of]}
     return [trial for trial in list(record.trials.values()) if trial.name in names]
 
@@ -152,13 +152,15 @@ def point_at(trial: Trial, epoch: int) -> Point | None:
 
 def _counting_values(record: SweepRecord, point: Point) -> tuple[float, ...]:
     """A point's values; infinite where it breaks the constraints."""
-    return point.values if record.violation(point.metrics) == 0 else (math.inf,) * len(point.values)
+    return (
+        point.values if record.front.violation(point.metrics) == 0 else (math.inf,) * len(point.values)
+    )
 
 
 def _confirmation(record: SweepRecord, points: Sequence[Point], probability: float) -> Confirmation:
     means: dict[str, float] = {}
     deviations: dict[str, float] = {}
-    for name in record.objectives:
+    for name in record.front.objectives:
         values = [point.metrics[name] for point in points]
         means[name] = float(np.mean(values))
         deviations[name] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

@@ -51,7 +51,7 @@ class FrontTable:
 def front_table(title: str, record: SweepRecord) -> FrontTable:
     """The table of a sweep as it is now."""
     front = {(point.trial, point.epoch) for point in record.front}
-    picked = record.picked and (record.picked.trial, record.picked.epoch)
+    picked = record.front.picked and (record.front.picked.trial, record.front.picked.epoch)
     confirmed = confirmations(record)
     rows = [
         {
@@ -60,7 +60,7 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
             "source": trial.source,
             "on_front": (point.trial, point.epoch) in front,
             "is_picked": (point.trial, point.epoch) == picked,
-            "is_feasible": record.violation(point.metrics) == 0,
+            "is_feasible": record.front.violation(point.metrics) == 0,
             "status": trial.status,
             **point.metrics,
             **record.evaluations.get((trial.name, point.epoch), {}),
@@ -71,20 +71,20 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
         for point in trial.points
     ]
     flags = ("on_front", "is_picked", "is_feasible")
-    columns = ["trial", "epoch", "source", *flags, "status", *record.objectives]
+    columns = ["trial", "epoch", "source", *flags, "status", *record.front.objectives]
     points = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
     points = points.astype(dict.fromkeys(flags, bool))
     # Whole numbers stay whole where some trials lack them.
     sparse = [name for name in points.columns if str(name).startswith("param.") or name == NUM_SEEDS]
     points = points.astype({name: points[name].convert_dtypes().dtype for name in sparse})
-    first = next(iter(record.objectives))
+    first = next(iter(record.front.objectives))
     points = points.sort_values(
         ["on_front", first, "trial", "epoch"],
-        ascending=[False, record.objectives[first] == "min", True, True],
+        ascending=[False, record.front.objectives[first] == "min", True, True],
         ignore_index=True,
     )
-    constraints = tuple(record.constraints.texts())
-    return FrontTable(title, dict(record.objectives), points, constraints, record.pick)
+    constraints = tuple(record.front.constraints.texts())
+    return FrontTable(title, dict(record.front.objectives), points, constraints, record.front.pick)
 
 
 def confirmed_values(confirmation: Confirmation | None) -> dict[str, float]:

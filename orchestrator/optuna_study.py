@@ -48,13 +48,13 @@ def describe(name: str, settings: SweepSettings, history: Sequence[Event]) -> St
     record = SweepRecord.of(settings, history)
     known_since = {e.trial: e.time for e in history if isinstance(e, (TrialProposed, TrialImported))}
     trials = [*record.trials.values(), *record.imported.values()]
-    picked = record.picked
+    picked = record.front.picked
     user_attrs: dict[str, Any] = {"status": record.status, "reason": record.reason}
-    if record.reference is not None:
-        user_attrs["hypervolume"] = record.hypervolume()
-        user_attrs["hypervolume reference"] = record.reference
+    if record.front.reference is not None:
+        user_attrs["hypervolume"] = record.front.hypervolume()
+        user_attrs["hypervolume reference"] = record.front.reference
     if picked is not None:
-        user_attrs[f"picked ({record.pick})"] = f"{picked.trial}, epoch {picked.epoch}"
+        user_attrs[f"picked ({record.front.pick})"] = f"{picked.trial}, epoch {picked.epoch}"
     return StudyDescription(
         name,
         [DIRECTIONS[direction] for direction in settings.objectives.values()],
@@ -74,7 +74,7 @@ def _frozen(
     state = _state(trial, now)
     started, ended = trial.started or known_since, trial.ended
     # Optuna takes values by epoch from a study of one objective only.
-    has_steps = len(record.objectives) == 1
+    has_steps = len(record.front.objectives) == 1
     frozen = FrozenTrial(
         number=number,
         trial_id=number,
@@ -87,7 +87,7 @@ def _frozen(
         distributions={n: distribution(settings.search_space[n]) for n in trial.parameters},
         user_attrs=_user_attrs(trial, record),
         system_attrs={},
-        intermediate_values=_by_epoch(trial, next(iter(record.objectives))) if has_steps else {},
+        intermediate_values=_by_epoch(trial, next(iter(record.front.objectives))) if has_steps else {},
     )
     if now and state.is_finished():
         for constraint, excess in now.excesses.items():
@@ -108,11 +108,11 @@ def _state(trial: Trial, now: Told | None) -> TrialState:
 
 def _user_attrs(trial: Trial, record: SweepRecord) -> dict[str, Any]:
     """What Optuna has no place for; without what there is nothing of."""
-    representative = record.representative(trial)
+    representative = record.front.representative(trial)
     front = sorted(point.epoch for point in record.front if point.trial == trial.name)
     curves = {
         f"{name} by epoch": {str(epoch): value for epoch, value in _by_epoch(trial, name).items()}
-        for name in record.objectives
+        for name in record.front.objectives
     }
     attrs = {
         "trial": trial.name,
@@ -123,7 +123,7 @@ def _user_attrs(trial: Trial, record: SweepRecord) -> dict[str, Any]:
         "epoch": representative.epoch if representative else "",
         "front epochs": ", ".join(map(str, front)),
         "MLflow run": record.run_ids.get(trial.name, ""),
-        **(curves if len(record.objectives) > 1 else {}),
+        **(curves if len(record.front.objectives) > 1 else {}),
     }
     return {name: value for name, value in attrs.items() if value not in ("", {})}
 

@@ -45,7 +45,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     """The front as a table, why the sweep ended, and the command that opens MLflow on it."""
     record = outcome.record
     if record.front:
-        console.print(front_as_table(record, record.sorted_front()))
+        console.print(front_as_table(record, record.front.sorted()))
     if confirmed := confirmed_as_table(record):
         console.print("\nthe front under further seeds (front: the probability to be on it then)")
         console.print(confirmed)
@@ -78,7 +78,7 @@ def _summary(outcome: Outcome) -> str:
     imported = f" ({num_imported} imported)" if num_imported else ""
     return (
         f"{outcome.status} after {took}: {reason}. Trials: {counts or 'none'}; "
-        f"front: {len(record.front)} points{imported}, hypervolume {record.hypervolume():.4g}"
+        f"front: {len(record.front)} points{imported}, hypervolume {record.front.hypervolume():.4g}"
         + (f"; confirming trials: {confirmed}" if confirmed else "")
     )
 
@@ -87,30 +87,36 @@ def _choices(outcome: Outcome) -> list[str]:
     """What was wanted of the points, and which one the settings name."""
     record = outcome.record
     lines = []
-    if record.constraints:
-        texts = " and ".join(record.constraints.texts())
+    if record.front.constraints:
+        texts = " and ".join(record.front.constraints.texts())
         if not record.front:
             lines.append(f"no point was judged by {texts}")
-        elif not record.is_feasible:
+        elif not record.front.is_feasible:
             lines.append(f"no point holds {texts}; the front shows the one that is nearest to it")
         else:
             lines.append(f"the front holds {texts}")
-    if record.baseline is not None:
-        values = ", ".join(f"{n} {record.baseline.metrics[n]:.4g}" for n in record.objectives)
-        lines.append(f"baseline: {record.baseline.trial} epoch {record.baseline.epoch}, {values}")
-        if record.reference is None:
+    if record.front.baseline is not None:
+        values = ", ".join(
+            f"{n} {record.front.baseline.metrics[n]:.4g}" for n in record.front.objectives
+        )
+        lines.append(
+            f"baseline: {record.front.baseline.trial} epoch {record.front.baseline.epoch}, {values}"
+        )
+        if record.front.reference is None:
             lines.append("reference_point has no value at the baseline, so there is no hypervolume")
-    elif record.names_baseline:
+    elif record.front.names_baseline:
         text = "no trial that could be the baseline completed, so what names it was not applied"
         lines.append(text)
-    if (point := record.picked) is not None:
-        values = ", ".join(f"{n} {point.metrics[n]:.4g}" for n in record.objectives)
+    if (point := record.front.picked) is not None:
+        values = ", ".join(f"{n} {point.metrics[n]:.4g}" for n in record.front.objectives)
         source = record.trial(point.trial).source
         folder = _relative(outcome.paths.snapshot(point.trial, point.epoch))
         place = f"from {source}" if source else f"in {folder}"
-        lines.append(f"picked ({record.pick}): {point.trial} epoch {point.epoch}, {values}, {place}")
-    elif record.pick and record.front:
-        lines.append(f"picked ({record.pick}): no point of the front")
+        lines.append(
+            f"picked ({record.front.pick}): {point.trial} epoch {point.epoch}, {values}, {place}"
+        )
+    elif record.front.pick and record.front:
+        lines.append(f"picked ({record.front.pick}): no point of the front")
     return lines + _imported_note(record)
 
 

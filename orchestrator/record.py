@@ -1,21 +1,14 @@
-"""What is known of a sweep: a fold over its events. Pure; no file, no process, no clock.
-
-A point is (trial, epoch). The front is any-time: over all points, not over last results; constraints
-come before dominance.
-"""
+"""What is known of a sweep: a fold over its events. Pure; no file, no process, no clock."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from copy import copy
 from typing import Literal, get_args
 
-import numpy as np
-
 from orchestrator.compact import CompactMetrics
-from orchestrator.constraints import Constraints, Expression
 from orchestrator.events import (
     Event,
     PointEvaluated,
@@ -32,11 +25,11 @@ from orchestrator.events import (
     TrialStarted,
     TrialStatus,
 )
-from orchestrator.pareto import hypervolume, minimised
-from orchestrator.pick import PickRule, choose, needs_baseline, parse_pick
+from orchestrator.front import Front
+from orchestrator.pareto import minimised
 from orchestrator.settings import SweepSettings
 from orchestrator.trials import AnyStatus, Point, Trial, with_point
-from trainables.reports import Direction, EpochReport
+from trainables.reports import EpochReport
 
 BASELINE_HEAD = "none"
 
@@ -45,11 +38,7 @@ class SweepRecord:
     """The state of a sweep after some events.
 
     Args:
-        objectives: metric to direction.
-        reference: per objective, the hypervolume's reference in the metric's own direction; an
-            expression is worked out once the baseline is known.
-        constraints: what a point must hold to count.
-        pick: the rule that names one point of the front, as `orchestrator.pick` reads it.
+        front: before its first point; it is this record's from here on.
 
     Attributes:
         trials: of the search, by name; the counts and the budgets are theirs.
@@ -57,46 +46,17 @@ class SweepRecord:
             runs, and they count in front, hypervolume and proposals alone.
         confirming: the trials that repeat a configuration of the front, by name; they count in none.
         search_ended: when the present driver ended the search; None before.
-        baseline: the best point of the first trial of the search without a head that neither failed nor
-            was stopped, once that trial completed; None before, and where nothing in the settings names
-            the baseline.
-        names_baseline: whether constraints, reference or pick do.
-        reference: None until all of it is known.
-        front: of the feasible points the non-dominated ones; while none is feasible the one that is
-            nearest to it.
-        unconstrained_front: the non-dominated points, whatever the constraints.
-        candidates: the points that may come onto the front once the baseline is known; empty then.
+        front: over the points of the trials of the search and the imported ones.
         num_epochs: of all own trials' main phases together.
         hypervolumes: of the front at the end of each trial, in the order in which they ended, from
             the moment on where it has one.
     """
 
-    def __init__(
-        self,
-        objectives: Mapping[str, Direction],
-        reference: Mapping[str, float | Expression],
-        constraints: Constraints | None = None,
-        pick: str | None = None,
-    ) -> None:
-        self.objectives = dict(objectives)
-        self.constraints = constraints or Constraints()
-        self.baseline: Point | None = None
-        self._wanted_reference = dict(reference)
-        self.pick = pick or ""
-        self._pick: PickRule | None = parse_pick(pick) if pick else None
-        self.names_baseline = (
-            self.constraints.need_baseline
-            or any(isinstance(value, Expression) for value in reference.values())
-            or (self._pick is not None and needs_baseline(self._pick))
-        )
-        self._set_reference()
+    def __init__(self, front: Front) -> None:
+        self.front = front
         self.trials: dict[str, Trial] = {}
         self.imported: dict[str, Trial] = {}
         self.confirming: dict[str, Trial] = {}
-        self.front: list[Point] = []
-        self.unconstrained_front: list[Point] = []
-        self.candidates: list[Point] = []
-        self._front_violation = math.inf
         self.evaluations: dict[tuple[str, int], dict[str, float]] = {}
         self.id = ""
         self.run_ids: dict[str, str] = {}
@@ -114,12 +74,7 @@ class SweepRecord:
     @staticmethod
     def of(settings: SweepSettings, history: Iterable[Event] = ()) -> SweepRecord:
         """The record of a sweep after some events."""
-        record = SweepRecord(
-            settings.objectives,
-            settings.reference(),
-            Constraints.of(settings.constraints),
-            settings.pick,
-        )
+        record = SweepRecord(Front.of(settings))
         for event in history:
             record.apply(event)
         return record
@@ -127,6 +82,7 @@ class SweepRecord:
     def copy(self) -> SweepRecord:
         """A record that later events leave as it is, so that another thread can read it."""
         copied = copy(self)
+        copied.front = copy(self.front)
         copied.trials = {name: trial.copy() for name, trial in self.trials.items()}
         copied.confirming = {name: trial.copy() for name, trial in self.confirming.items()}
         copied.evaluations = dict(self.evaluations)
@@ -166,8 +122,8 @@ class SweepRecord:
                 self._set_status(trial, event.status)
                 trial.ended, trial.reason, trial.details = event.time, event.reason, event.details
                 self._look_for_baseline()
-                if self.has_hypervolume and not (trial.is_unfinished or trial.confirms):
-                    self.hypervolumes.append(self.hypervolume())
+                if self.front.has_hypervolume and not (trial.is_unfinished or trial.confirms):
+                    self.hypervolumes.append(self.front.hypervolume())
             case SearchEnded():
                 self.search_ended = event.time
             case PointEvaluated():
@@ -250,7 +206,7 @@ class SweepRecord:
         self._add_point(trial, report)
 
     def _add_point(self, trial: Trial, report: EpochReport) -> None:
-        values = minimised(report.metrics, self.objectives)
+        values = minimised(report.metrics, self.front.objectives)
         if not all(math.isfinite(value) for value in values):
             return
         point = Point(trial.name, report.epoch, CompactMetrics(report.metrics), values)
@@ -258,41 +214,16 @@ class SweepRecord:
         if trial.best is None or values[0] < trial.best.values[0]:
             trial.best = point
         trial.front = with_point(trial.front, point)
-        if trial.confirms:
-            return
-        if not self.constraints:
-            self.front = self.unconstrained_front = with_point(self.front, point)
-            return
-        self.unconstrained_front = with_point(self.unconstrained_front, point)
-        if self.constraints.need_baseline and self.baseline is None:
-            self.candidates = self._with_candidate(point)
-        self._add_to_front(point)
-
-    def _add_to_front(self, point: Point) -> None:
-        """Constraints before dominance (Deb et al. 2002, NSGA-II, section VI)."""
-        violation = self.violation(point.metrics)
-        if violation < self._front_violation or not self.front:
-            self.front, self._front_violation = [point], violation
-        elif violation == self._front_violation == 0:
-            self.front = with_point(self.front, point)
-
-    def _with_candidate(self, point: Point) -> list[Point]:
-        """Those that are non-dominated where the constraints' left sides are objectives too."""
-
-        def extended(p: Point) -> Point:
-            values = (*p.values, *self.constraints.minimised(p.metrics))
-            return Point(p.trial, p.epoch, p.metrics, values)
-
-        kept = with_point([extended(p) for p in self.candidates], extended(point))
-        return [Point(p.trial, p.epoch, p.metrics, p.values[: len(self.objectives)]) for p in kept]
+        if not trial.confirms:
+            self.front.add(point)
 
     def is_baseline(self, trial: str) -> bool:
         """Whether a trial is, or is to become, the one that constraints or reference name."""
-        return self.names_baseline and trial == self._baseline_trial()
+        return self.front.names_baseline and trial == self._baseline_trial()
 
     def _baseline_trial(self) -> str | None:
-        if self.baseline is not None:
-            return self.baseline.trial
+        if self.front.baseline is not None:
+            return self.front.baseline.trial
         return next(
             (
                 trial.name
@@ -304,58 +235,14 @@ class SweepRecord:
         )
 
     def _look_for_baseline(self) -> None:
-        """Once it is known, everything that waited for it is judged."""
-        if not self.names_baseline or self.baseline is not None:
+        """The best point of the first trial of the search without a head that neither failed nor was
+        stopped, once that trial completed.
+        """
+        if not self.front.names_baseline or self.front.baseline is not None:
             return
         name = self._baseline_trial()
-        if name is None or self.trials[name].status != "completed":
-            return
-        self.baseline = self.trials[name].best
-        self._set_reference()
-        if self.baseline is not None and self.constraints.need_baseline:
-            waiting = self.candidates
-            self.candidates, self.front, self._front_violation = [], [], math.inf
-            for point in waiting:
-                self._add_to_front(point)
-
-    def _set_reference(self) -> None:
-        given: Mapping[str, float | Expression] = self._wanted_reference
-        self.reference: dict[str, float] | None = None
-        if self.baseline is not None:
-            metrics = self.baseline.metrics
-            given = {
-                n: v.value({}, metrics) if isinstance(v, Expression) else v for n, v in given.items()
-            }
-        numbers: dict[str, float] = {
-            name: value for name, value in given.items() if not isinstance(value, Expression)
-        }
-        if len(numbers) == len(given) and all(map(math.isfinite, numbers.values())):
-            self.reference = numbers
-            self._reference = minimised(numbers, self.objectives)
-
-    def violation(self, metrics: Mapping[str, float]) -> float:
-        """By how much a point breaks the constraints; 0 where it holds all that can be judged yet."""
-        return self.constraints.violation(metrics, self._baseline_metrics)
-
-    def excesses(self, metrics: Mapping[str, float]) -> list[float]:
-        """Of each constraint; 0 or less where the point holds it."""
-        return self.constraints.excesses(metrics, self._baseline_metrics)
-
-    @property
-    def _baseline_metrics(self) -> Mapping[str, float] | None:
-        return None if self.baseline is None else self.baseline.metrics
-
-    @property
-    def is_feasible(self) -> bool:
-        """Whether the points of the front hold the constraints; so does an empty one."""
-        return not self.front or not self.constraints or self._front_violation == 0
-
-    @property
-    def picked(self) -> Point | None:
-        """The point of the front that the settings' rule names; None where there is none."""
-        if self._pick is None or not self.is_feasible:
-            return None
-        return choose(self._pick, self.sorted_front(), self.objectives, self._baseline_metrics)
+        if name is not None and self.trials[name].status == "completed":
+            self.front.set_baseline(self.trials[name].best)
 
     @property
     def counted_trials(self) -> list[Trial]:
@@ -366,35 +253,6 @@ class SweepRecord:
         """The front's points whose snapshots and runs are this sweep's."""
         return [point for point in self.front if point.trial in self.trials]
 
-    @property
-    def has_hypervolume(self) -> bool:
-        """Whether the reference is known and all constraints can be judged."""
-        waits = self.constraints.need_baseline and self.baseline is None
-        return self.reference is not None and not waits
-
-    def hypervolume(self) -> float:
-        """Of the feasible front as it is now; 0 while the reference is not known."""
-        if self.reference is None or not self.is_feasible:
-            return 0.0
-        return hypervolume([point.values for point in self.front], self._reference)
-
-    def representative(self, trial: Trial) -> Point | None:
-        """The point that stands for a trial where only one can: of the feasible ones, or of those
-        nearest to it, the largest hypervolume by itself.
-
-        Not the largest contribution to the trial's own front: that would prefer a poor point without
-        neighbours to a good one among several. None before the trial's first finite report.
-        """
-        points = trial.front
-        if self.constraints:
-            violations = [self.violation(point.metrics) for point in trial.points]
-            least = min(violations, default=0.0)
-            points = [p for p, v in zip(trial.points, violations, strict=True) if v == least]
-        if self.reference is None:
-            return min(points, key=lambda point: point.values[0], default=None)
-        volumes = [hypervolume([point.values], self._reference) for point in points]
-        return points[int(np.argmax(volumes))] if volumes else None
-
     def count(self, *statuses: str) -> int:
         """Number of trials in one of these states."""
         return sum(self._counts[status] for status in statuses)
@@ -403,7 +261,3 @@ class SweepRecord:
     def num_ended(self) -> int:
         """Number of trials that have ended."""
         return self.count(*get_args(TrialStatus))
-
-    def sorted_front(self) -> list[Point]:
-        """The front along its first objective, best first."""
-        return sorted(self.front, key=lambda point: point.values)

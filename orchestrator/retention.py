@@ -64,7 +64,8 @@ def wanted_snapshots(record: SweepRecord, rule: RetentionRule) -> set[Key]:
 
 def _wanted_of_sweep(record: SweepRecord) -> tuple[list[Point], ...]:
     """The points that are wanted whatever the rule; a list that changes is another list."""
-    return record.front, record.unconstrained_front, record.candidates
+    front = record.front
+    return front.points, front.unconstrained, front.candidates
 
 
 def _wanted_of_trial(trial: Trial, rule: RetentionRule) -> set[Key]:

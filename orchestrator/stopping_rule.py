@@ -40,7 +40,7 @@ class StoppingRule:
         values = minimised(metrics, self._objectives)
         if not all(math.isfinite(value) for value in values):
             return None
-        self._halving.violation = record.violation
+        self._halving.violation = record.front.violation
         stop = self._halving.observe(name, self._stratum(trial), epoch, RungPoint(values, metrics))
         is_needed = epoch >= trial.config["epochs"] or record.is_baseline(name)
         return None if stop is None or is_needed else stop.reason

@@ -247,7 +247,7 @@ def _search(driver: Driver) -> _Phase:
     snapshots = SnapshotRule(
         folder=driver.paths.snapshot,
         trace=driver.paths.trace,
-        is_wanted=OwnFront(settings.objectives, driver.record.constraints),
+        is_wanted=OwnFront(settings.objectives, driver.record.front.constraints),
         with_embeddings=settings.tracking.embeddings != "none",
     )
     early_stopping = EarlyStopping(driver.stopping, driver.record)

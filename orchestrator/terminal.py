@@ -70,8 +70,10 @@ class Progress:
 
     def _trial_line(self, record: SweepRecord, event: TrialEnded) -> str:
         trial = record.trial(event.trial)
-        point = record.representative(trial)
-        values = ", ".join(f"{n} {point.metrics[n]:.4g}" for n in record.objectives) if point else "-"
+        point = record.front.representative(trial)
+        values = (
+            ", ".join(f"{n} {point.metrics[n]:.4g}" for n in record.front.objectives) if point else "-"
+        )
         done = f"{record.num_ended}/{self._num_trials}"
         if trial.confirms:
             done = f"{_confirming_done(record, self._confirm)} confirming"
@@ -92,7 +94,7 @@ class Progress:
                     self._confirm,
                 )
             ),
-            front_as_table(record, record.sorted_front()[:_MAX_ROWS]),
+            front_as_table(record, record.front.sorted()[:_MAX_ROWS]),
         )
 
 
@@ -101,7 +103,7 @@ def evaluation_line(event: PointEvaluated, record: SweepRecord) -> str:
     done = f"[{len(record.evaluations)} evaluated] {event.trial} epoch {event.epoch}"
     if event.reason:
         return f"{done}: failed: {event.reason}"
-    names = [f"test_{name}" for name in record.objectives]
+    names = [f"test_{name}" for name in record.front.objectives]
     values = [f"{name} {_format(event.metrics[name])}" for name in names if name in event.metrics]
     return f"{done}: {', '.join(values) or '-'}"
 
@@ -189,7 +191,7 @@ def format_duration(seconds: float) -> str:
 def front_as_table(record: SweepRecord, points: list[Point]) -> Table:
     """The front's points with their configurations; those of the test in brackets."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in record.objectives:
+    for name in record.front.objectives:
         header = f"{name} (test)" if any(record.evaluations.values()) else name
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("trial", no_wrap=True)
@@ -199,7 +201,7 @@ def front_as_table(record: SweepRecord, points: list[Point]) -> Table:
         trial = record.trial(point.trial)
         test_metrics = record.evaluations.get((point.trial, point.epoch), {})
         table.add_row(
-            *(_with_test(point, test_metrics, name) for name in record.objectives),
+            *(_with_test(point, test_metrics, name) for name in record.front.objectives),
             point.trial,
             str(point.epoch),
             Text(_configuration(trial)),
@@ -219,17 +221,17 @@ def confirmed_as_table(record: SweepRecord) -> Table | None:
     if not found:
         return None
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in record.objectives:
+    for name in record.front.objectives:
         table.add_column(name, justify="right", no_wrap=True)
         table.add_column("mean ± std", justify="right", no_wrap=True)
     for name in ("seeds", "front", "trial", "epoch"):
         table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
-    for point in record.sorted_front():
+    for point in record.front.sorted():
         confirmation = found.get((point.trial, point.epoch))
         if confirmation is None:
             continue
         cells: list[str] = []
-        for name in record.objectives:
+        for name in record.front.objectives:
             mean, deviation = confirmation.means[name], confirmation.deviations[name]
             cells += [_format(point.metrics[name]), with_deviation(mean, deviation)]
         probability = f"{100 * confirmation.front_probability:.0f} %"

@@ -36,10 +36,10 @@ def imported_trials(settings: SweepSettings, history: Iterable[Event]) -> list[K
 
 def told(trial: Trial, record: SweepRecord) -> Told | None:
     """The point that stands for an ended trial, as the study is told of it; None where it has none."""
-    point = record.representative(trial)
+    point = record.front.representative(trial)
     if trial.status == "failed" or point is None:
         return None
-    values = [point.metrics[name] for name in record.objectives]
+    values = [point.metrics[name] for name in record.front.objectives]
     assert all(math.isfinite(value) for value in values)
-    texts = record.constraints.texts()
-    return Told(values, dict(zip(texts, record.excesses(point.metrics), strict=True)))
+    texts = record.front.constraints.texts()
+    return Told(values, dict(zip(texts, record.front.excesses(point.metrics), strict=True)))

@@ -184,8 +184,8 @@ class Tracker:
             "front_size": float(len(record.front)),
             "failed_trials": float(record.count("failed")),
         }
-        if record.has_hypervolume:
-            values["hypervolume"] = record.hypervolume()
+        if record.front.has_hypervolume:
+            values["hypervolume"] = record.front.hypervolume()
         num_ended = record.num_ended
         self._operations.put(lambda: self.runs.log_progress(values, num_ended, event.time))
         if not self._is_replaying:
@@ -327,13 +327,13 @@ def _front_marks(record: SweepRecord) -> dict[str, str]:
 
 def _choices(record: SweepRecord) -> dict[str, str]:
     """What the sweep's run says of its baseline, its reference point and the picked point, as tags."""
-    reference = record.reference or {}
+    reference = record.front.reference or {}
     choices = {
-        "constraints": "; ".join(record.constraints.texts()),
+        "constraints": "; ".join(record.front.constraints.texts()),
         "reference_point": ", ".join(f"{name} {value:.6g}" for name, value in reference.items()),
-        "baseline": _name(record.baseline, record),
-        "pick": record.pick,
-        "picked": _name(record.picked, record),
+        "baseline": _name(record.front.baseline, record),
+        "pick": record.front.pick,
+        "picked": _name(record.front.picked, record),
     }
     return {name: text for name, text in choices.items() if text or name == "picked"}
 

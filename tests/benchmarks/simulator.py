@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.events import Event, TrialEnded, TrialProposed, TrialReported, TrialStarted
+from orchestrator.front import Front
 from orchestrator.pareto import Values, hypervolume_history, minimised
 from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord
@@ -97,7 +98,7 @@ class _Simulation:
         self._lookup = problem.lookup()
         self._proposals = Proposals(settings)
         self._rule = StoppingRule(settings)
-        self._record = SweepRecord(settings.objectives, problem.reference)
+        self._record = SweepRecord(Front(settings.objectives, problem.reference))
         self._listener = ProposalListener(self._proposals)
         self._config = settings.trial.model_dump() | {"epochs": problem.num_epochs}
         self._slots: list[_Running] = []
@@ -105,15 +106,15 @@ class _Simulation:
     def run(self, budget: int, num_slots: int) -> Search:
         times: list[float] = []
         hypervolumes: list[float] = []
-        front, volume = self._record.front, 0.0
+        front, volume = self._record.front.points, 0.0
         for _ in range(num_slots):
             self._start_trial(0.0)
         for _ in range(budget):
             running = heapq.heappop(self._slots)
             times.append(running.time)
             self._end_epoch(running)
-            if self._record.front is not front:
-                front = self._record.front
+            if self._record.front.points is not front:
+                front = self._record.front.points
                 volume = self._problem.score([point.values for point in front])
             hypervolumes.append(volume)
         trials = sorted(self._record.trials.values(), key=lambda trial: trial.number)
@@ -168,8 +169,8 @@ class _Simulation:
         """The share of the best, after each epoch spent, of the trials trained to their end by then."""
         ended = [t for t in self._record.trials.values() if t.status == "completed"]
         ended.sort(key=lambda trial: (trial.ended or 0.0, trial.number))
-        points = [minimised(trial.points[-1].metrics, self._record.objectives) for trial in ended]
-        scored_from = minimised(self._problem.scored_from, self._record.objectives)
+        points = [minimised(trial.points[-1].metrics, self._record.front.objectives) for trial in ended]
+        scored_from = minimised(self._problem.scored_from, self._record.front.objectives)
         volumes = [0.0, *hypervolume_history(points, scored_from)]
         num_ended = np.searchsorted([trial.ended or 0.0 for trial in ended], times, side="right")
         return np.array(volumes)[num_ended] / self._problem.best_last

@@ -99,7 +99,7 @@ def test_tags_tell_versions_and_the_front(tiny_sweep: SweepRun) -> None:
 def test_hypervolume_is_logged_after_each_trial(tiny_sweep: SweepRun) -> None:
     history = tiny_sweep.client.get_metric_history(tiny_sweep.parent.info.run_id, "hypervolume")
     assert [metric.step for metric in history] == [1, 2, 3, 4]
-    assert history[-1].value == pytest.approx(tiny_sweep.record.hypervolume())
+    assert history[-1].value == pytest.approx(tiny_sweep.record.front.hypervolume())
     assert all(a.value <= b.value for a, b in itertools.pairwise(history))
 
 
@@ -137,7 +137,7 @@ def test_mlflow_holds_exactly_the_snapshots_of_the_front(tiny_sweep: SweepRun) -
 
 
 def test_weights_from_mlflow_give_the_reported_numbers(tiny_sweep: SweepRun) -> None:
-    point = tiny_sweep.record.sorted_front()[0]
+    point = tiny_sweep.record.front.sorted()[0]
     run_id = tiny_sweep.children[point.trial].info.run_id
     folder = tiny_sweep.client.download_artifacts(run_id, f"snapshots/epoch-{point.epoch:04d}")
     snapshot = read_snapshot(folder)
@@ -147,7 +147,7 @@ def test_weights_from_mlflow_give_the_reported_numbers(tiny_sweep: SweepRun) -> 
 
 
 def test_stored_embeddings_are_those_of_the_model(tiny_sweep: SweepRun) -> None:
-    point = tiny_sweep.record.sorted_front()[0]
+    point = tiny_sweep.record.front.sorted()[0]
     folder = tiny_sweep.paths.snapshot(point.trial, point.epoch)
     vectors, labels = restore_embeddings(folder / EMBEDDINGS, "test")
     test = load_dataset("digits", DataConfig(), CPU).test

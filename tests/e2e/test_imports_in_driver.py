@@ -96,7 +96,7 @@ def test_imports_count_and_leave_nothing_but_their_points(tmp_path: Path) -> Non
     assert [type(event) for event in events[:3]] == [SweepStarted, TrialImported, TrialImported]
     times = [event.time for event in events]
     assert times[:3] == sorted(times[:3]) and times[2] <= min(times[3:])
-    assert [(p.trial, p.epoch) for p in first.record.sorted_front()] == [
+    assert [(p.trial, p.epoch) for p in first.record.front.sorted()] == [
         ("trial-0000", 3),
         ("import-0000", 3),
     ]

@@ -16,6 +16,7 @@ from orchestrator.events import (
     TrialStarted,
     TrialStatus,
 )
+from orchestrator.front import Front
 from orchestrator.record import SweepRecord
 from orchestrator.settings import SweepSettings
 from trainables.config import TrialConfig
@@ -95,7 +96,7 @@ def reports(epochs: list[tuple[str, float, float]]) -> list[TrialReported]:
 
 def record_of(*events: Event) -> SweepRecord:
     """A record of TRIALS, all proposed, after these events."""
-    record = SweepRecord(OBJECTIVES, REFERENCE)
+    record = SweepRecord(Front(OBJECTIVES, REFERENCE))
     for number, trial in enumerate(TRIALS):
         record.apply(proposed(trial, number))
     for event in events:

@@ -33,6 +33,7 @@ from orchestrator.confirmation import (
 )
 from orchestrator.constraints import Constraints
 from orchestrator.events import Event, TrialStatus
+from orchestrator.front import Front
 from orchestrator.pareto import dominates
 from orchestrator.record import SweepRecord
 from orchestrator.settings import ConfirmSettings
@@ -119,7 +120,7 @@ def test_points_of_one_trial_share_its_seed() -> None:
 
 def test_a_point_that_breaks_the_constraints_is_not_on_the_front_and_dominates_nobody() -> None:
     # B's point needs an accuracy of 0.5 and has it under one of its seeds.
-    record = SweepRecord(OBJECTIVES, REFERENCE, Constraints.of(["knn_accuracy >= 0.5"]))
+    record = SweepRecord(Front(OBJECTIVES, REFERENCE, Constraints.of(["knn_accuracy >= 0.5"])))
     events = [
         *(proposed(trial, number) for number, trial in enumerate(TRIALS)),
         reported(A, 5, accuracy=0.9, d_eff=9.0),

@@ -20,6 +20,7 @@ from sweep_events import (
 
 from orchestrator.constraints import Constraints, Expression, parse_bound
 from orchestrator.events import Event, TrialReported, TrialStatus
+from orchestrator.front import Front
 from orchestrator.front_table import front_table
 from orchestrator.pareto import hypervolume, nondominated, ranks
 from orchestrator.record import SweepRecord
@@ -49,7 +50,7 @@ def constrained(
     pick: str | None = None,
 ) -> SweepRecord:
     """A record of TRIALS, the first of which is the baseline."""
-    record = SweepRecord(OBJECTIVES, reference, Constraints.of(constraints), pick)
+    record = SweepRecord(Front(OBJECTIVES, reference, Constraints.of(constraints), pick))
     for number, trial in enumerate(TRIALS):
         record.apply(proposed(trial, number, **{"head.kind": "none" if number == 0 else "monotonic"}))
     for event in events:
@@ -82,7 +83,7 @@ def test_constraints_come_before_dominance(epochs: Epochs) -> None:
     record = constrained(*reports(epochs), constraints=[ABSOLUTE])
     assert sorted(point.epoch for point in record.front) == expected_front(epochs, 0.5)
     unconstrained = nondominated([(-a, d) for _, a, d, _ in epochs])
-    assert sorted(point.epoch for point in record.unconstrained_front) == [
+    assert sorted(point.epoch for point in record.front.unconstrained) == [
         epoch for epoch, keep in enumerate(unconstrained, start=1) if keep
     ]
 
@@ -99,7 +100,7 @@ def test_once_the_baseline_is_known_all_points_are_judged_by_it(epochs: Epochs, 
     points = epochs[:known_at] + rest
     front = sorted(point.epoch for point in record.front)
     if not first:
-        assert record.baseline is None
+        assert record.front.baseline is None
         assert front == [i + 1 for i in np.flatnonzero(nondominated([(-a, d) for _, a, d, _ in points]))]
         return
     baseline = max(first, key=lambda epoch: epoch[1])
@@ -115,7 +116,7 @@ def test_a_point_on_the_front_always_has_its_snapshot(epochs: Epochs, known_at: 
     """What its worker wrote and the driver never removed, whenever the baseline comes to be known."""
     constraints = [RELATIVE, "d_eff <= 2 * baseline"]
     record = constrained(constraints=constraints)
-    make_rule = OwnFront(OBJECTIVES, record.constraints)
+    make_rule = OwnFront(OBJECTIVES, record.front.constraints)
     workers = {trial: make_rule() for trial in TRIALS}
     stored: set[tuple[str, int]] = set()
     for number, event in enumerate(reports(epochs)):
@@ -136,10 +137,10 @@ def test_the_baseline_is_the_first_trial_without_a_head_that_did_not_fail() -> N
     record.apply(proposed("trial-0003", 3, **{"head.kind": "none"}))
     for epoch, accuracy in enumerate((0.6, 0.8, 0.7), start=1):
         record.apply(reported("trial-0003", epoch, accuracy, 9.0, recall_at_1=accuracy))
-    assert record.baseline is None
+    assert record.front.baseline is None
     record.apply(ended("trial-0003"))
-    assert record.baseline
-    assert (record.baseline.trial, record.baseline.epoch) == ("trial-0003", 2)
+    assert record.front.baseline
+    assert (record.front.baseline.trial, record.front.baseline.epoch) == ("trial-0003", 2)
     record.apply(proposed("trial-0004", 4, **{"head.kind": "none"}))
     assert record.is_baseline("trial-0003")
     assert not record.is_baseline("trial-0004")
@@ -148,34 +149,34 @@ def test_the_baseline_is_the_first_trial_without_a_head_that_did_not_fail() -> N
 @pytest.mark.parametrize("status", ["interrupted", "stopped"])
 def test_a_baseline_that_was_cut_short_is_none(status: TrialStatus) -> None:
     events = [reported(TRIALS[0], 1, 0.9, 9.0, recall_at_1=0.5), ended(TRIALS[0], status)]
-    assert constrained(*events, constraints=[RELATIVE]).baseline is None
+    assert constrained(*events, constraints=[RELATIVE]).front.baseline is None
 
 
 def test_a_sweep_that_names_no_baseline_has_none() -> None:
     record = constrained(reported(TRIALS[0], 1, 0.9, 9.0), ended(TRIALS[0]), constraints=["d_eff <= 3"])
-    assert record.baseline is None
+    assert record.front.baseline is None
     assert not record.is_baseline(TRIALS[0])
 
 
 def test_without_a_feasible_point_there_is_no_volume_and_no_pick() -> None:
     record = constrained(reported(TRIALS[1], 1, 0.9, 9.0), constraints=["d_eff <= 3"], pick="knee")
-    assert (len(record.front), record.is_feasible, record.hypervolume()) == (1, False, 0.0)
-    assert record.picked is None
+    assert (len(record.front), record.front.is_feasible, record.front.hypervolume()) == (1, False, 0.0)
+    assert record.front.picked is None
     record.apply(reported(TRIALS[1], 2, 0.2, 3.0))
-    assert record.is_feasible
-    assert record.hypervolume() == pytest.approx(hypervolume([(-0.2, 3.0)], (0.0, 128.0)))
-    assert record.picked
-    assert record.picked.epoch == 2
+    assert record.front.is_feasible
+    assert record.front.hypervolume() == pytest.approx(hypervolume([(-0.2, 3.0)], (0.0, 128.0)))
+    assert record.front.picked
+    assert record.front.picked.epoch == 2
 
 
 def test_a_feasible_point_stands_for_its_trial_before_a_better_one() -> None:
     events = [reported(TRIALS[1], 1, 0.9, 9.0), reported(TRIALS[1], 2, 0.2, 3.0)]
     record = constrained(*events, constraints=["d_eff <= 3"])
-    chosen = record.representative(record.trials[TRIALS[1]])
+    chosen = record.front.representative(record.trials[TRIALS[1]])
     assert chosen
     assert chosen.epoch == 2
     record = constrained(*events, constraints=["d_eff <= 2"])
-    chosen = record.representative(record.trials[TRIALS[1]])
+    chosen = record.front.representative(record.trials[TRIALS[1]])
     assert chosen
     assert chosen.epoch == 2, "the one that is nearest to it"
 
@@ -185,9 +186,9 @@ def test_a_reference_from_the_baseline_is_worked_out_once_it_completed() -> None
     record = constrained(reported(TRIALS[0], 1, 0.8, 10.0), reference=reference)
     record.apply(reported(TRIALS[1], 2, 0.6, 8.0))
     record.apply(ended(TRIALS[1]))
-    assert (record.reference, record.hypervolume(), record.hypervolumes) == (None, 0.0, [])
+    assert (record.front.reference, record.front.hypervolume(), record.hypervolumes) == (None, 0.0, [])
     record.apply(ended(TRIALS[0]))
-    assert record.reference == {"knn_accuracy": pytest.approx(0.4), "d_eff": 20.0}
+    assert record.front.reference == {"knn_accuracy": pytest.approx(0.4), "d_eff": 20.0}
     volume = hypervolume([(-0.8, 10.0), (-0.6, 8.0)], (-0.4, 20.0))
     assert record.hypervolumes == [pytest.approx(volume)]
 
@@ -197,7 +198,7 @@ def test_without_a_reference_the_best_of_the_first_objective_stands_for_a_trial(
     record = constrained(reference=reference)
     for epoch, accuracy in enumerate((0.5, 0.7, 0.6), start=1):
         record.apply(reported(TRIALS[0], epoch, accuracy, float(epoch)))
-    chosen = record.representative(record.trials[TRIALS[0]])
+    chosen = record.front.representative(record.trials[TRIALS[0]])
     assert chosen
     assert chosen.epoch == 2
 
@@ -219,14 +220,14 @@ def test_a_baseline_that_was_stopped_makes_way_for_the_next() -> None:
 
 def test_what_cannot_be_judged_still_has_a_front() -> None:
     record = constrained(reported(TRIALS[1], 1, 0.9, 9.0), constraints=["train_loss <= 3"])
-    assert (len(record.front), record.is_feasible) == (1, False)
+    assert (len(record.front), record.front.is_feasible) == (1, False)
 
 
 def test_a_reference_without_a_value_at_the_baseline_stays_unknown() -> None:
     reference = {"knn_accuracy": parse_bound("1 / (baseline - 0.5)", "knn_accuracy"), "d_eff": 20.0}
     record = constrained(reported(TRIALS[0], 1, 0.5, 10.0), ended(TRIALS[0]), reference=reference)
-    assert record.baseline
-    assert (record.reference, record.hypervolumes) == (None, [])
+    assert record.front.baseline
+    assert (record.front.reference, record.hypervolumes) == (None, [])
 
 
 def test_the_picked_point_is_marked_also_where_the_baseline_came_later() -> None:

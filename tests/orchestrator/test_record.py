@@ -21,6 +21,7 @@ from sweep_events import (
 )
 
 from orchestrator.events import PointEvaluated, SearchEnded, SweepEnded, SweepResumed, SweepStarted
+from orchestrator.front import Front
 from orchestrator.pareto import hypervolume, nondominated
 from orchestrator.record import SweepRecord
 
@@ -55,10 +56,10 @@ def test_each_trial_has_the_front_of_its_own_points(epochs: Epochs) -> None:
 @given(epochs_of_a_sweep)
 def test_hypervolume_never_falls(epochs: Epochs) -> None:
     record = record_of()
-    volumes = [record.hypervolume()]
+    volumes = [record.front.hypervolume()]
     for report in reports(epochs):
         record.apply(report)
-        volumes.append(record.hypervolume())
+        volumes.append(record.front.hypervolume())
     assert volumes == sorted(volumes)
     every = [(-accuracy, d_eff) for _, accuracy, d_eff in epochs]
     assert volumes[-1] == pytest.approx(hypervolume(every, (0.0, 128.0)))
@@ -69,7 +70,7 @@ def test_hypervolume_never_falls(epochs: Epochs) -> None:
 def test_the_representative_has_the_largest_box_by_itself(epochs: Epochs) -> None:
     record = record_of(*reports(epochs))
     for trial in record.trials.values():
-        chosen = record.representative(trial)
+        chosen = record.front.representative(trial)
         assert (chosen is None) == (not trial.points)
         if chosen is not None:
             boxes = [-accuracy * (128 - d_eff) for accuracy, d_eff in (p.values for p in trial.points)]
@@ -80,15 +81,15 @@ def test_a_good_point_among_neighbours_represents_its_trial() -> None:
     # By contribution to the trial's own front, the lonely (0.50, 2) would: 0.50 against 0.46 and 0.37.
     epochs = [(0.50, 2.0), (0.96, 3.0), (0.963, 4.0)]
     record = record_of(*(reported(TRIALS[0], i, a, d) for i, (a, d) in enumerate(epochs, start=1)))
-    chosen = record.representative(record.trials[TRIALS[0]])
+    chosen = record.front.representative(record.trials[TRIALS[0]])
     assert chosen is not None
     assert chosen.epoch == 2
 
 
 def test_hypervolume_of_one_point_is_its_box() -> None:
     record = record_of(reported(TRIALS[0], 1, accuracy=0.5, d_eff=28.0))
-    assert record.hypervolume() == pytest.approx(0.5 * 100)
-    assert record_of().hypervolume() == 0
+    assert record.front.hypervolume() == pytest.approx(0.5 * 100)
+    assert record_of().front.hypervolume() == 0
 
 
 def test_points_that_are_not_finite_are_left_out() -> None:
@@ -103,7 +104,7 @@ def test_points_that_are_not_finite_are_left_out() -> None:
 
 def test_a_trial_without_finite_report_has_no_representative() -> None:
     record = record_of(reported(TRIALS[0], 1, accuracy=math.nan, d_eff=5.0))
-    assert record.representative(record.trials[TRIALS[0]]) is None
+    assert record.front.representative(record.trials[TRIALS[0]]) is None
 
 
 def test_a_front_point_keeps_its_metrics_in_their_own_direction() -> None:
@@ -121,7 +122,7 @@ def test_of_equal_points_the_earlier_stays() -> None:
 def test_the_sorted_front_has_the_best_of_the_first_objective_first() -> None:
     epochs = [(0.5, 2.0), (0.9, 9.0), (0.7, 5.0)]
     record = record_of(*(reported(TRIALS[0], i, *values) for i, values in enumerate(epochs, 1)))
-    assert [point.metrics["knn_accuracy"] for point in record.sorted_front()] == [0.9, 0.7, 0.5]
+    assert [point.metrics["knn_accuracy"] for point in record.front.sorted()] == [0.9, 0.7, 0.5]
 
 
 def test_a_trial_goes_from_pending_over_running_to_its_end() -> None:
@@ -149,7 +150,7 @@ def test_training_time_adds_epochs_and_validations() -> None:
 
 
 def test_the_sweep_has_a_start_and_an_end() -> None:
-    record = SweepRecord(OBJECTIVES, REFERENCE)
+    record = SweepRecord(Front(OBJECTIVES, REFERENCE))
     record.apply(SweepStarted("s", {}, {}, time=1.0))
     assert (record.status, record.started, record.ended) == ("running", 1.0, None)
     record.apply(SweepEnded("interrupted", "interrupted by SIGINT", time=9.0))
@@ -157,7 +158,7 @@ def test_the_sweep_has_a_start_and_an_end() -> None:
 
 
 def test_a_proposal_keeps_parameters_and_configuration() -> None:
-    record = SweepRecord(OBJECTIVES, REFERENCE)
+    record = SweepRecord(Front(OBJECTIVES, REFERENCE))
     event = proposed("trial-0007", 7, **{"head.kind": "mlp"})
     record.apply(event)
     trial = record.trials["trial-0007"]
@@ -180,7 +181,7 @@ def test_the_front_is_that_of_imported_and_own_points_together(earlier: Epochs, 
     every = [(-accuracy, d_eff) for _, accuracy, d_eff in [*earlier, *own]]
     kept = [point for point, keep in zip(every, nondominated(every), strict=True) if keep]
     assert sorted(point.values for point in record.front) == sorted(kept)
-    assert record.hypervolume() == pytest.approx(hypervolume(every, (0.0, 128.0)))
+    assert record.front.hypervolume() == pytest.approx(hypervolume(every, (0.0, 128.0)))
     assert record.own_front() == [p for p in record.front if p.trial in TRIALS]
 
 
@@ -194,7 +195,7 @@ def test_an_imported_trial_is_none_of_the_sweeps_own() -> None:
     assert trial.parameters == {"temperature": 0.1}
     assert [point.epoch for point in trial.points] == [1, 2]
     assert [point.epoch for point in trial.front] == [2]
-    assert record.hypervolumes == [record.hypervolume()]
+    assert record.hypervolumes == [record.front.hypervolume()]
     assert [t.name for t in record.counted_trials] == ["import-0000", *TRIALS]
 
 
@@ -204,7 +205,7 @@ def test_a_trial_that_confirms_is_no_trial_of_the_search() -> None:
     story = [started(name, time=4.0), reported(name, 5, 0.9, 3.0), ended(name, "failed", "diverged")]
     record, alone = record_of(*searched, confirming(TRIALS[0], 43), *story), record_of(*searched)
     assert list(record.trials) == list(TRIALS)
-    assert record.front == alone.front
+    assert record.front.points == alone.front.points
     assert record.hypervolumes == alone.hypervolumes
     assert record.num_epochs == alone.num_epochs == 5
     for status in ("pending", "running", "completed", "failed"):
@@ -224,7 +225,7 @@ def test_a_trial_that_confirms_has_a_story_of_its_own() -> None:
 
 
 def test_the_search_lasts_as_long_as_drivers_search() -> None:
-    record = SweepRecord(OBJECTIVES, REFERENCE)
+    record = SweepRecord(Front(OBJECTIVES, REFERENCE))
     seen = []
     for event in (
         SweepStarted("s", {}, {}, time=100.0),

@@ -118,7 +118,7 @@ def record() -> SweepRecord:
 
 def test_the_front_is_shown_with_its_configurations(record: SweepRecord) -> None:
     target = console()
-    target.print(front_as_table(record, record.sorted_front()))
+    target.print(front_as_table(record, record.front.sorted()))
     rows = [line.split() for line in text_of(target).splitlines()]
     assert rows == [
         ["knn_accuracy", "d_eff", "trial", "epoch", "configuration"],
@@ -131,7 +131,7 @@ def test_test_values_stand_in_brackets_beside_the_front(record: SweepRecord) -> 
     metrics = {"test_knn_accuracy": 0.97, "test_d_eff": 8.0}
     record.apply(PointEvaluated(TRIALS[0], 5, metrics, time=0.0))
     target = console()
-    target.print(front_as_table(record, record.sorted_front()))
+    target.print(front_as_table(record, record.front.sorted()))
     header, first, second = text_of(target).splitlines()
     assert header.split("trial")[0].split() == ["knn_accuracy", "(test)", "d_eff", "(test)"]
     assert first.split()[:4] == ["0.9877", "(0.97)", "9", "(8)"]
@@ -144,21 +144,21 @@ def test_a_configuration_is_printed_literally() -> None:
         reported(TRIALS[0], 5, accuracy=0.5, d_eff=9.0),
     )
     target = console()
-    target.print(front_as_table(record, record.front))
+    target.print(front_as_table(record, record.front.points))
     assert "kind [red]mlp[/red] :smile:" in text_of(target)
 
 
 def test_an_imported_point_says_where_it_is_from() -> None:
     record = record_of(imported("import-0000", (0.9, 3.0), temperature=0.25))
     target = console()
-    target.print(front_as_table(record, record.front))
+    target.print(front_as_table(record, record.front.points))
     assert "import-0000" in text_of(target)
     assert "from earlier/import-0000: temperature 0.25" in text_of(target)
 
 
 def test_the_front_fits_on_a_narrow_terminal(record: SweepRecord) -> None:
     target = Console(file=io.StringIO(), width=80, force_terminal=False)
-    target.print(front_as_table(record, record.sorted_front()))
+    target.print(front_as_table(record, record.front.sorted()))
     assert all(len(line) <= 80 for line in text_of(target).splitlines())
     assert "0.9877" in text_of(target)
 

@@ -36,14 +36,14 @@ def test_imports_are_told_alike_before_and_after_the_baseline_is_known() -> None
 def test_imported_points_are_judged_once_the_baseline_is_known() -> None:
     before, after = (SweepRecord.of(CONSTRAINED, HISTORY[:number]) for number in (3, 4))
     assert {(p.trial, p.epoch) for p in before.front} >= {("import-0000", 1), ("import-0000", 2)}
-    assert before.baseline is None
-    assert after.baseline is not None and after.baseline.trial == "trial-0000"
-    assert [(p.trial, p.epoch) for p in after.sorted_front()] == [("trial-0000", 1), ("import-0000", 2)]
+    assert before.front.baseline is None
+    assert after.front.baseline is not None and after.front.baseline.trial == "trial-0000"
+    assert [(p.trial, p.epoch) for p in after.front.sorted()] == [("trial-0000", 1), ("import-0000", 2)]
     for record in (before, after):
         assert wanted_snapshots(record, RetentionRule()) == {("trial-0000", 1)}
 
 
 def test_an_imported_trial_is_never_the_baseline() -> None:
     record = SweepRecord.of(CONSTRAINED, HISTORY[:1])
-    assert record.baseline is None
+    assert record.front.baseline is None
     assert not record.is_baseline("import-0000")
