@@ -203,15 +203,25 @@ class Driver:
         return unfinished + max(0, self.settings.num_trials - len(self.record.trials))
 
     def emit(self, event: Event) -> None:
-        """Ledger first, then everyone who acts on it."""
+        """Ledger first, then everyone who acts on it.
+
+        Whoever fails at that hears nothing more; the others hear this event and the sweep's end.
+        """
         try:
             self.ledger.append(event)
         except OSError as error:
             self._note_storage_error(error)
             raise
         self.record.apply(event)
-        for listener in self.listeners:
-            listener(event, self.record)
+        errors = []
+        for listener in list(self.listeners):
+            try:
+                listener(event, self.record)
+            except Exception as error:  # noqa: BLE001 - raised below, once all have heard
+                self.listeners.remove(listener)
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def end_search(self, reason: str) -> None:
         """The search's last events."""
@@ -228,7 +238,7 @@ class Driver:
         """The sweep's last events."""
         self._interrupt(self.record.own_trials, reason)
         is_open = "RUNNING" in self.proposals.states().values()
-        assert self.storage_error or not is_open, "a trial was left open in Optuna"
+        assert status == "failed" or self.storage_error or not is_open, "a trial was left open in Optuna"
         self.emit(SweepEnded(status, reason, time.time()))
 
     def _interrupt(self, trials: Iterable[Trial], reason: str) -> None:

@@ -11,6 +11,7 @@ _RAY = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same in every process
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",  # TrialSearcher never hands out more than fit at once
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # orchestrator.budget handles it
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",

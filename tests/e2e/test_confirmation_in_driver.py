@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import time
 from pathlib import Path
 
 import pytest
+from drivers import finish, open_driver, search, settings_of, stop_logging, train
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from rich.console import Console
-from sweep_runs import TINY
-from test_imports_in_driver import report, stop_logging
 
-from dashboards.pareto_front import render
 from orchestrator.confirmation import confirmations
 from orchestrator.driver import Driver
-from orchestrator.events import TrialEnded, TrialProposed, TrialReported, TrialStarted
+from orchestrator.events import TrialProposed, TrialStarted
 from orchestrator.ledger import read_ledger
-from orchestrator.paths import SweepPaths
-from orchestrator.resume import Plan, read_history, require_same
 from orchestrator.search import confirming_trials
-from orchestrator.search_space import to_trial_config
-from orchestrator.settings import SweepSettings, load_settings
 
 pytestmark = pytest.mark.slow
-
-
-def settings_of(folder: Path, num_trials: int, num_seeds: int) -> SweepSettings:
-    places = [f"storage={folder}", f"tracking.uri=sqlite:///{folder}/mlflow.db", "search.sampler=tpe"]
-    return load_settings(TINY, [*places, f"search.trials={num_trials}", f"confirm.seeds={num_seeds}"])
-
-
-def open_driver(settings: SweepSettings) -> Driver:
-    """A new sweep, or the rest of the one that is there."""
-    paths = SweepPaths.of(settings.storage, "s")
-    history = read_history(paths) if paths.ledger.exists() else []
-    if history:
-        require_same(history, settings)
-    plan = Plan(settings, "s", paths, history)
-    return Driver(plan, [], render, Console(file=io.StringIO(), width=200))
-
-
-def train(driver: Driver, trial: str, accuracy: float, d_eff: float) -> None:
-    """What a trial with one point tells from its start to its end."""
-    driver.emit(TrialStarted(trial, time.time()))
-    driver.emit(TrialReported(trial, report(3, accuracy, d_eff), time.time()))
-    driver.emit(TrialEnded(trial, "completed", "", time.time()))
-
-
-def search(driver: Driver, accuracy: float, d_eff: float) -> None:
-    number, values, state = driver.proposals.ask()
-    name, config = f"trial-{number:04d}", to_trial_config(driver.settings.trial, values).model_dump()
-    driver.emit(TrialProposed(name, number, values, config, time.time(), state))
-    folder = driver.paths.snapshot(name, 3)
-    folder.mkdir(parents=True)
-    (folder / "weights.safetensors").write_bytes(b"weights")
-    train(driver, name, accuracy, d_eff)
 
 
 def confirm(driver: Driver) -> list[str]:
@@ -69,13 +29,6 @@ def confirm(driver: Driver) -> list[str]:
     return names
 
 
-def finish(driver: Driver) -> None:
-    driver.end("completed", "it is done")
-    driver.__exit__(None, None, None)
-    stop_logging()
-    assert driver.tracker.num_refused == driver.num_unwritten == 0
-
-
 def runs_of(driver: Driver) -> dict[str, Run]:
     client = MlflowClient(driver.settings.tracking.uri)
     found = client.search_runs([driver.tracker.runs.experiment_id])
@@ -85,7 +38,7 @@ def runs_of(driver: Driver) -> dict[str, Run]:
 @pytest.fixture
 def killed(tmp_path: Path) -> Path:
     """Two trials on the front; of the trials that confirm one has ended and one has reported."""
-    driver = open_driver(settings_of(tmp_path, num_trials=2, num_seeds=1))
+    driver = open_driver(settings_of(tmp_path, "search.trials=2", "confirm.seeds=1"))
     search(driver, 0.95, 20.0)
     search(driver, 0.80, 8.0)
     driver.end_search("all 2 trials ended")
@@ -100,7 +53,7 @@ def killed(tmp_path: Path) -> Path:
 
 
 def test_a_killed_confirmation_goes_on_under_more_seeds(killed: Path) -> None:
-    driver = open_driver(settings_of(killed, num_trials=2, num_seeds=2))
+    driver = open_driver(settings_of(killed, "search.trials=2", "confirm.seeds=2"))
     assert driver.num_to_run == 0
     driver.end_search("all 2 trials ended")
     assert confirm(driver) == ["trial-0001-seed-43", "trial-0000-seed-44", "trial-0001-seed-44"]
@@ -123,7 +76,7 @@ def test_a_killed_confirmation_goes_on_under_more_seeds(killed: Path) -> None:
 
 
 def test_a_search_that_goes_on_leaves_what_is_no_longer_on_the_front(killed: Path) -> None:
-    driver = open_driver(settings_of(killed, num_trials=3, num_seeds=1))
+    driver = open_driver(settings_of(killed, "search.trials=3", "confirm.seeds=1"))
     assert driver.num_to_run == 1
     search(driver, 0.85, 7.0)
     driver.end_search("all 3 trials ended")
