@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import ray
-import torch
 from ray.exceptions import RayError
 
 from orchestrator.events import PointEvaluated
@@ -15,7 +14,6 @@ from orchestrator.paths import SweepPaths
 from orchestrator.retention import Key
 from orchestrator.settings import ResourceSettings
 from orchestrator.tune_events import describe_failure
-from trainables.evaluation import evaluate_snapshot
 
 _LOOK_EVERY_S = 0.5
 
@@ -50,6 +48,10 @@ def evaluate_points(
 
 
 def _evaluate(snapshot: Path, folder: Path, cpus: int, gpus: float) -> dict[str, float]:
+    import torch
+
+    from trainables.evaluation import evaluate_snapshot
+
     torch.set_num_threads(cpus)
     # Ray hides no GPU from a task that asked for none.
     return evaluate_snapshot(snapshot, folder, device="auto" if gpus else "cpu")

@@ -11,10 +11,7 @@ from orchestrator.errors import UserError
 from orchestrator.search_space import combinations, to_trial_config
 from orchestrator.settings import SweepSettings
 from trainables.config import DATASET_FACTS, TrialConfig
-from trainables.encoders import WeightsError, build_encoder, load_weights
-from trainables.image_cache import open_images
 from trainables.image_tables import DataError
-from trainables.images import require_items
 
 _READ_FROM = ("dataset", "data.source")
 _AMOUNTS = ("data.num_classes", "data.num_training_items")
@@ -61,6 +58,8 @@ def prepare(settings: SweepSettings) -> list[DataFacts]:
     try:
         return ray.get(task.remote([config.model_dump() for config in configs]))
     except RayTaskError as error:
+        from trainables.encoders import WeightsError
+
         cause = error.cause
         if isinstance(cause, (DataError, WeightsError)):
             raise _refusal(str(cause), settings) from None
@@ -93,6 +92,10 @@ def needed_by(settings: SweepSettings) -> list[TrialConfig]:
 
 
 def _prepare(trials: list[dict[str, object]]) -> list[DataFacts]:
+    from trainables.encoders import build_encoder, load_weights
+    from trainables.image_cache import open_images
+    from trainables.images import require_items
+
     configs = [TrialConfig.model_validate(trial) for trial in trials]
     for config in {(config.encoder, config.encoder_weights): config for config in configs}.values():
         load_weights(build_encoder(config.encoder), config.encoder, config.encoder_weights)

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import ResNet34_Weights, resnet34
 
 from trainables.config import ENCODER_FACTS, EncoderKind
 
@@ -68,6 +67,8 @@ def load_weights(encoder: nn.Module, kind: EncoderKind, weights: str) -> None:
 
 def _imagenet_state(kind: EncoderKind) -> dict[str, Tensor]:
     assert ENCODER_FACTS[kind].has_imagenet_weights
+    from torchvision.models import ResNet34_Weights
+
     weights = ResNet34_Weights.IMAGENET1K_V1
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
@@ -110,6 +111,8 @@ def _resnet34() -> nn.Module:
     The stem is a 3x3 convolution of stride 1 without max-pooling ("suitably adapted", paper, section
     4.1), the classifier is gone: 21,276,992 parameters.
     """
+    from torchvision.models import resnet34
+
     model = resnet34(weights=None)
     model.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")

@@ -3,6 +3,8 @@
 One call, two lanes. `workers: 0` is Ray Train's local mode: the trial runs in its Tune actor, which
 is reused for the next trial, so process, imports and data stay warm. `workers: N` is a real worker
 group (several devices, several nodes) started from the Tune actor.
+
+A sweep's driver imports this file and trains nothing, so what needs torch is imported by those who do.
 """
 
 from __future__ import annotations
@@ -11,21 +13,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from ray import train, tune
-from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from trainables.checkpoint import CheckpointFile
 from trainables.config import TrialConfig
-from trainables.distributed import current_group
 from trainables.reports import EpochReport
-from trainables.snapshots import write_snapshot
-from trainables.traces import is_traced, write_trace
-from trainables.training import fit
-from trainables.validation import Validation
+
+if TYPE_CHECKING:
+    from trainables.validation import Validation
 
 CONFIG_KEY = "trial"
 NAME_KEY = "name"
@@ -93,6 +90,8 @@ def make_trainable(
     """
 
     def train_trial(config: dict[str, Any]) -> None:
+        from ray.train.torch import TorchConfig, TorchTrainer
+
         TorchTrainer(
             _train_loop,
             train_loop_config={
@@ -145,6 +144,12 @@ def _run_config(resources: TrialResources) -> train.RunConfig | None:
 
 
 def _train_loop(loop: dict[str, Any]) -> None:
+    import torch
+
+    from trainables.checkpoint import CheckpointFile
+    from trainables.distributed import current_group
+    from trainables.training import fit
+
     config = TrialConfig.model_validate(loop["trial"])
     # Ray hides no GPU from an actor that asked for none.
     on_cpu = config.device == "auto" and not loop["gpus"]
@@ -203,6 +208,9 @@ class TrialListener:
         self._send(report)
 
     def _store(self, rule: SnapshotRule, validation: Validation, is_wanted: bool) -> None:
+        from trainables.snapshots import write_snapshot
+        from trainables.traces import is_traced, write_trace
+
         epoch = validation.report.epoch
         if validation.is_chief and is_wanted:
             folder = rule.folder(self._name, epoch)
