@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from orchestrator.front_table import FRONT_PROBABILITY, NUM_SEEDS, FrontTable
@@ -144,8 +145,10 @@ def _note(table: FrontTable, picked: pd.DataFrame) -> str:
         )
         if len(table.points) and not num_feasible:
             sentences.append("Shown as the front is the one that is nearest to it.")
+        elif num_feasible < len(table.points):
+            sentences.append("Hollow points break them.")
     sentences += [
-        f"Picked by {table.pick}: {point['trial']}, epoch {point['epoch']}."
+        f"Picked by {table.pick}: {point['trial']}{_from(point)}, epoch {point['epoch']}."
         for point in picked.to_dict("records")
     ]
     return " ".join(sentences)
@@ -173,7 +176,7 @@ def _hover(row: dict[Any, Any], objectives: list[str]) -> str:
         if str(name).startswith("param.") and not _is_missing(value)
     ]
     if _has_source(row):
-        lines.append(f"from {html.escape(str(row['source']))}")
+        lines.append(html.escape(_from(row).strip()))
     if not _is_missing(row.get("run_id")):
         lines.append(f"run {html.escape(str(row['run_id']))}")
     return "<br>".join(lines)
@@ -182,6 +185,11 @@ def _hover(row: dict[Any, Any], objectives: list[str]) -> str:
 def _has_source(row: dict[Any, Any]) -> bool:
     """Whether the point is an imported one."""
     return not _is_missing(row.get("source")) and row["source"] != ""
+
+
+def _from(row: dict[Any, Any]) -> str:
+    """Where an imported point is from; empty for one of the sweep's own."""
+    return f" from {row['source']}" if _has_source(row) else ""
 
 
 def _spread(row: dict[Any, Any], name: str) -> str:
@@ -207,7 +215,12 @@ def plot(drawn: FrontInfo) -> go.Figure:
             y=points[drawn.y.metric],
             mode="markers",
             name=html.escape(str(kind)),
-            marker={"size": 6, "color": _colour(str(kind)), "opacity": 0.35},
+            marker={
+                "size": 6,
+                "color": _colour(str(kind)),
+                "opacity": 0.35,
+                "symbol": ["circle" if holds else "circle-open" for holds in points["is_feasible"]],
+            },
             hovertext=points["hover"],
             hoverinfo="text",
         )
@@ -369,9 +382,12 @@ def to_png(drawn: FrontInfo) -> bytes:
     figure = Figure(figsize=(7.2, 4.2), dpi=144, layout="constrained")
     axes = figure.subplots()
     for kind, points in drawn.points.groupby("kind", sort=True):
+        colour = _colour(str(kind))
         axes.scatter(
-            points[drawn.x.metric], points[drawn.y.metric],
-            s=16, alpha=0.3, color=_colour(str(kind)), label=str(kind), linewidths=0,
+            points[drawn.x.metric], points[drawn.y.metric], label=str(kind),
+            s=16, linewidths=[0.0 if holds else 0.8 for holds in points["is_feasible"]],
+            facecolors=[to_rgba(colour, 0.3 * holds) for holds in points["is_feasible"]],
+            edgecolors=to_rgba(colour, 0.3),
         )  # fmt: skip
     front = drawn.front
     where = "pre" if _step(drawn) == "vh" else "post"

@@ -5,12 +5,10 @@ Every event is in the ledger before anyone acts on it; what a killed driver knew
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 
@@ -30,6 +28,7 @@ from orchestrator.events import (
     TrialReported,
 )
 from orchestrator.ledger import Ledger
+from orchestrator.mlflow_process import MlflowProcess
 from orchestrator.mlflow_runs import MlflowRuns
 from orchestrator.outcome import Outcome, print_outcome
 from orchestrator.preparation import DataFacts
@@ -41,6 +40,7 @@ from orchestrator.search import ProposalListener
 from orchestrator.settings import SweepSettings, to_yaml
 from orchestrator.stopping_rule import StoppingRule
 from orchestrator.sweep_folder import make_folder, remove_folder, write_whole
+from orchestrator.sweep_log import log_to
 from orchestrator.terminal import Progress
 from orchestrator.told import imported_trials, known_trials
 from orchestrator.tracking import Render, Tracker
@@ -49,13 +49,6 @@ from trainables.disk import cannot_write
 
 Listener = Callable[[Event, SweepRecord], None]
 _TRACKING_PATIENCE_S = 60.0
-
-
-class _LogFile(logging.FileHandler):
-    """A log that leaves out what a full disk does not take, rather than fill the terminal with it."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
-        pass
 
 
 class Driver:
@@ -81,7 +74,7 @@ class Driver:
         self.storage_error = ""
         if not history:
             make_folder(self.settings, self.paths)
-        _log_to(self.paths.log)
+        log_to(self.paths.log)
         self.ledger = Ledger(self.paths.ledger)
         rule = RetentionRule(self.settings.tracking.embeddings, self.settings.evaluation.points)
         self.proposals = Proposals(
@@ -100,7 +93,10 @@ class Driver:
         self.retention = Retention(self.paths, rule)
         self.listeners: list[Listener] = []
         sweep_id = self.record.id or uuid.uuid4().hex
-        runs = MlflowRuns(self.settings, self.name, sweep_id, environment, self._note_run)
+        self.mlflow = MlflowProcess(self.settings.tracking.uri, self.paths.log)
+        runs = MlflowRuns(
+            self.mlflow.client, self.settings, self.name, sweep_id, environment, self._note_run
+        )
         self.tracker = Tracker(runs, self.name, self.paths, rule, render)
         try:
             self._begin(sweep_id, environment, history, imports)
@@ -109,6 +105,7 @@ class Driver:
                 self.tracker.resume(history, SweepRecord.of(self.settings), self.record)
         except BaseException as error:
             self.tracker.close(0)
+            self.mlflow.close()
             self.ledger.close()
             if not history:
                 remove_folder(self.paths)
@@ -181,6 +178,7 @@ class Driver:
             if self.tracker.num_waiting:
                 self.console.print("writing the rest to MLflow", highlight=False)
             self.num_unwritten = self.tracker.close(_TRACKING_PATIENCE_S)
+            self.mlflow.close()
             self.ledger.close()
         return error is None or bool(self.storage_error) or isinstance(error, KeyboardInterrupt)
 
@@ -293,15 +291,3 @@ def _open(runs: MlflowRuns, settings: SweepSettings) -> None:
             "see that it is an MLflow store that you may write to",
             location=("tracking", "uri"),
         ) from error
-
-
-def _log_to(path: Path) -> None:
-    """Sends the log of our own code and the warnings of the libraries to the sweep's log file."""
-    handler = _LogFile(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in ("orchestrator", "trainables", "dashboards", "mlflow", "ray", "py.warnings"):
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
-        logger.setLevel(logging.INFO if name == "orchestrator" else logging.WARNING)
-    logging.captureWarnings(True)

@@ -16,7 +16,7 @@ from orchestrator.events import Event, TrialEnded, TrialImported, TrialProposed,
 from orchestrator.imports import EarlierSweep, EarlierTrial
 from orchestrator.ledger import read_ledger
 from orchestrator.paths import SweepPaths
-from orchestrator.settings import SweepSettings
+from orchestrator.settings import SweepSettings, parse_name
 from orchestrator.trial_settings import by_dotted_name, from_text
 from trainables.reports import METRICS, EpochReport
 
@@ -46,7 +46,7 @@ def read_earlier(name: str, settings: SweepSettings) -> EarlierSweep:
             if paths.ledger.is_file():
                 return from_events(name, paths.root.name, read_ledger(paths.ledger))
     uri = settings.tracking.uri
-    if "/" not in name and (found := _read_mlflow(name, uri)):
+    if found := _read_mlflow(name, uri):
         return found
     places = [uri] if name.startswith(MLFLOW) else [*(str(paths.root) for paths in folders), uri]
     if "/" in name:
@@ -95,6 +95,11 @@ def from_events(name: str, sweep: str, events: Iterable[Event]) -> EarlierSweep:
 
 def _read_mlflow(name: str, uri: str) -> EarlierSweep | None:
     """The newest sweep of this name in a tracking store; None where there is none."""
+    sweep = name.removeprefix(MLFLOW)
+    try:
+        parse_name(sweep)
+    except ValueError:
+        return None  # no sweep can have it
     database = Path(uri.removeprefix("sqlite:///"))
     # MLflow would make the database where there is none.
     if uri.startswith("sqlite:") and not (database.exists() and database.stat().st_size):
@@ -102,7 +107,6 @@ def _read_mlflow(name: str, uri: str) -> EarlierSweep | None:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    sweep = name.removeprefix(MLFLOW)
     try:
         client = MlflowClient(tracking_uri=uri)
         parents = _runs(

@@ -39,6 +39,7 @@ class MlflowRuns:
     """The runs of a sweep.
 
     Args:
+        client: of the tracking store.
         settings: the sweep's.
         sweep: its name.
         sweep_id: what no other sweep has; its runs carry it as a tag and are found by it.
@@ -54,6 +55,7 @@ class MlflowRuns:
 
     def __init__(
         self,
+        client: MlflowClient,
         settings: SweepSettings,
         sweep: str,
         sweep_id: str,
@@ -64,7 +66,7 @@ class MlflowRuns:
         self._sweep = sweep
         self._sweep_id = sweep_id
         self._note = note
-        self._client = MlflowClient(tracking_uri=settings.tracking.uri)
+        self._client = client
         self._tags = _environment_tags(environment)
         self._tried: set[str] = set()
         self._closed: set[str] = set()

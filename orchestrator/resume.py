@@ -45,7 +45,9 @@ BUDGETS = (
 )
 """The settings that may grow between two drivers of a sweep; None is no limit."""
 FREE = ("storage", "checkpoint_every", "pick")
-"""The settings that may change in any way, since no trial and no proposal depends on them."""
+"""The settings that may change in any way, since no trial and no proposal depends on them; a `pick` that
+names the baseline keeps that one from being stopped early from here on.
+"""
 
 
 def find_sweep(name: str, storage: str, option: str = "--resume") -> SweepPaths:

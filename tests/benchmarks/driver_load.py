@@ -237,6 +237,7 @@ def _measure(folder: Path, load: Load) -> Cost:
         drained = waiting - driver.tracker.num_waiting
         driver.tracker.close(0)
         gate.set()
+        driver.mlflow.close()
         driver.ledger.close()
         return Cost(
             windows=windows,
@@ -403,6 +404,7 @@ def _resume(settings: SweepSettings, paths: SweepPaths, console: Console) -> dic
     with timed("driver"):
         driver = Driver(Plan(settings, "sweep", paths, history), [], render, console)
     driver.tracker.close(0)
+    driver.mlflow.close()
     driver.ledger.close()
     return took
 

@@ -237,12 +237,17 @@ def test_constraints_and_the_picked_point_are_named() -> None:
         row("trial-0003", 0.5, 3.0, False, is_feasible=False),
     )
     drawn = info(replace(points, constraints=("knn_accuracy >= 0.9",), pick="knee"))
-    assert drawn.note == "1 of 2 points hold knn_accuracy >= 0.9. Picked by knee: trial-0002, epoch 5."
+    assert drawn.note == (
+        "1 of 2 points hold knn_accuracy >= 0.9. Hollow points break them. "
+        "Picked by knee: trial-0002, epoch 5."
+    )
     assert list(drawn.picked["trial"]) == ["trial-0002"]
     assert [("breaks" in text) for text in drawn.points["hover"]] == [False, True]
     assert "knn_accuracy &gt;= 0.9" in to_html(drawn)
-    markers = [trace["marker"] for trace in plot(drawn).to_dict()["data"] if trace["name"] == "front"]
+    traces = plot(drawn).to_dict()["data"]
+    markers = [trace["marker"] for trace in traces if trace["name"] == "front"]
     assert markers[0]["symbol"] == ["star"]
+    assert traces[0]["marker"]["symbol"] == ["circle-open"]
 
 
 def test_a_front_that_breaks_the_constraints_says_so() -> None:
@@ -258,6 +263,8 @@ def test_an_imported_point_says_where_it_is_from() -> None:
     hovers = dict(zip(drawn.points["trial"], drawn.points["hover"], strict=True))
     assert hovers["import-0000"].split("<br>")[-1] == "from &lt;earlier&gt;/trial-0007"
     assert "from" not in hovers["trial-0000"]
+    picked = replace(table(own, {**other, "is_picked": True}), pick="knee")
+    assert info(picked).note == "Picked by knee: import-0000 from <earlier>/trial-0007, epoch 5."
     assert "<earlier>/trial-0007" in Page(to_html(drawn)).cells
     assert "<th>from</th>" not in to_html(info(table(own)))
 

@@ -47,6 +47,7 @@ def killed(tmp_path: Path) -> Path:
     second = next(trials)
     driver.emit(TrialStarted(second.name, time.time()))
     driver.tracker.close(60)
+    driver.mlflow.close()
     driver.ledger.close()
     stop_logging()
     return tmp_path

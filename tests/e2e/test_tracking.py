@@ -76,7 +76,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def open_tracker(
     settings: SweepSettings, sweep: str, paths: SweepPaths, environment: dict[str, str]
 ) -> Tracker:
-    runs = MlflowRuns(settings, sweep, sweep, environment, lambda trial, run_id: None)
+    runs = MlflowRuns(
+        MlflowClient(settings.tracking.uri),
+        settings,
+        sweep,
+        sweep,
+        environment,
+        lambda trial, run_id: None,
+    )
     runs.open(to_yaml(settings))
     return Tracker(runs, sweep, paths, RetentionRule(), render)
 

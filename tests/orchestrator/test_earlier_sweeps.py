@@ -93,7 +93,14 @@ def write_ledger(settings: SweepSettings, name: str, *more: Event, torn: bytes =
 
 def track(settings: SweepSettings, name: str) -> None:
     """Writes the same sweep to MLflow."""
-    runs = MlflowRuns(settings, name, f"id-of-{name}", {}, lambda trial, run_id: None)
+    runs = MlflowRuns(
+        MlflowClient(settings.tracking.uri),
+        settings,
+        name,
+        f"id-of-{name}",
+        {},
+        lambda trial, run_id: None,
+    )
     runs.open(to_yaml(settings))
     record = SweepRecord.of(settings, history(settings))
     for event in history(settings):
@@ -151,7 +158,9 @@ def test_mlflow_tells_the_same_as_the_ledger(settings: SweepSettings, name: str)
 
 
 def test_the_newest_of_its_name_is_read_from_mlflow(settings: SweepSettings) -> None:
-    runs = MlflowRuns(settings, "digits-2", "old", {}, lambda trial, run_id: None)
+    runs = MlflowRuns(
+        MlflowClient(settings.tracking.uri), settings, "digits-2", "old", {}, lambda trial, run_id: None
+    )
     runs.open(to_yaml(settings))
     client = MlflowClient(settings.tracking.uri)
     tags = {"sweep": "digits-2", "mlflow.source.name": "orchestrator.sweep"}
@@ -202,6 +211,7 @@ def test_a_damaged_ledger_is_an_error(settings: SweepSettings) -> None:
         read_earlier("digits-1", settings)
 
 
-def test_a_name_that_mlflow_cannot_search_for_is_one_line(settings: SweepSettings) -> None:
-    with pytest.raises(UserError, match=r"^--import a'b: .*mlflow.db: [^\n]+$"):
-        read_earlier("a'b", settings)
+def test_a_name_that_no_sweep_can_have_is_one_line(settings: SweepSettings) -> None:
+    for name in ("a'b", "mlflow:a' or tags.sweep != '"):
+        with pytest.raises(UserError, match=r"^--import .*: there is no such sweep in [^\n]+$"):
+            read_earlier(name, settings)

@@ -1,0 +1,97 @@
+"""The MLflow client in a process of its own, which is killed and goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from sweep_runs import REPOSITORY, wait_for
+
+from orchestrator.mlflow_process import MlflowProcess
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def uri(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def process(uri: str, tmp_path: Path) -> Iterator[MlflowProcess]:
+    process = MlflowProcess(uri, tmp_path / "log")
+    yield process
+    process.close()
+    assert process.pid is None
+
+
+def test_what_it_writes_is_in_the_store(process: MlflowProcess, uri: str) -> None:
+    run = process.client.create_run("0", run_name="a run")
+    process.client.log_batch(run.info.run_id, metrics=[Metric("m", 0.5, 1000, 7)])
+    (found,) = MlflowClient(uri).search_runs(["0"])
+    assert (found.info.run_name, found.data.metrics) == ("a run", {"m": 0.5})
+    page = process.client.search_runs(["0"], max_results=1)
+    assert [run.info.run_id for run in page] == [found.info.run_id]
+    assert page.token is None
+
+
+def test_an_error_is_raised_where_the_call_was_made(process: MlflowProcess) -> None:
+    with pytest.raises(MlflowException, match="nobody") as caught:
+        process.client.get_run("nobody")
+    assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+    with pytest.raises(FileNotFoundError):
+        process.client.log_artifact(process.client.create_run("0").info.run_id, "/nowhere/at/all")
+
+
+def test_one_that_is_killed_is_a_passing_reason(process: MlflowProcess) -> None:
+    run_id = process.client.create_run("0").info.run_id
+    first = process.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(ConnectionError, match=r"the process of the MLflow client ended \(-9\)"):
+        process.client.set_tag(run_id, "name", "lost")
+    process.client.set_tag(run_id, "name", "value")
+    assert process.client.get_run(run_id).data.tags["name"] == "value"
+    assert process.pid not in (None, first)
+
+
+def test_an_interrupt_of_the_whole_group_leaves_it_be(process: MlflowProcess) -> None:
+    run_id = process.client.create_run("0").info.run_id
+    pid = process.pid
+    assert pid is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(pid, number)
+    assert process.client.get_run(run_id).info.run_id == run_id
+    assert process.pid == pid
+
+
+def test_it_ends_with_the_process_that_started_it(uri: str, tmp_path: Path) -> None:
+    code = f"""if __name__ == "__main__":
+    import pathlib, time
+    from orchestrator.mlflow_process import MlflowProcess
+    process = MlflowProcess({uri!r}, pathlib.Path({str(tmp_path / "log")!r}))
+    process.client.create_run("0")
+    print(process.pid, flush=True)
+    time.sleep(300)
+"""
+    script = tmp_path / "starts_it.py"
+    script.write_text(code)
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    ) as starter:
+        assert starter.stdout is not None
+        child = psutil.Process(int(starter.stdout.readline()))
+        starter.kill()
+    wait_for(lambda: not child.is_running(), timeout_s=30)
