@@ -26,8 +26,8 @@ _REFUSED_FOR_GOOD = {
 }
 _MAX_RETRY_SECONDS = 30.0
 _SWITCH_INTERVAL_S = 1e-4
-"""So long may this thread keep the interpreter from the driver's, which gives it up at every system
-call. With CPython's 5 ms a report took 1.2 to 1.9 times as long while MLflow was busy."""
+"""So long may this thread, which draws the pages too, keep the interpreter from the driver's, which
+gives it up at every system call. With CPython's 5 ms a report took 1.2 to 1.9 times as long."""
 
 
 class OperationQueue:

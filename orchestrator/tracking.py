@@ -1,7 +1,8 @@
 """Events to MLflow: what of a sweep is written there, and when.
 
-Only the driver talks to MLflow, from one thread with a queue: a slow or dead server delays what is
-seen, never the sweep. What the server refuses for good is logged and left out.
+Only the driver talks to MLflow, from one thread with a queue and a client in a process of its own: a
+slow or dead server delays what is seen, never the sweep. What the server refuses for good is logged and
+left out.
 """
 
 from __future__ import annotations
