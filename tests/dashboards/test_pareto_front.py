@@ -14,7 +14,10 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from dashboards.pareto_front import FrontInfo, info, plot, render, to_html, to_png
+from dashboards.front_info import FrontInfo, info
+from dashboards.front_page import plot, to_html
+from dashboards.front_picture import to_png
+from dashboards.pareto_front import render
 from orchestrator.front_table import FrontTable
 from trainables.reports import Direction
 
