@@ -65,8 +65,11 @@ class DiskWatch:
         # What was on the front just before the last event is being removed.
         records = [self._record(after[:n]) for n in range(max(1, _last_change(before)), len(after) + 1)]
         fronts = [{(p.trial, p.epoch) for p in record.front} for record in records]
-        known = {t.name: t.last_epoch for t in records[0].trials.values() if not t.is_ended}
-        known |= {t.name: t.last_epoch for t in records[-1].trials.values() if t.name not in known}
+        known: dict[str, int] = {}
+        for record in records:  # a look may take so long that a trial begins and reports meanwhile
+            for trial in record.trials.values():
+                if not trial.is_ended:
+                    known.setdefault(trial.name, trial.last_epoch)
         unreported = {(name, epoch) for name, epoch in found if name in known and epoch > known[name]}
         self.unwanted |= found - set().union(*fronts) - unreported
         self.seen |= found
