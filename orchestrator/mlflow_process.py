@@ -27,7 +27,7 @@ _PATIENCE_S = 5.0
 class MlflowProcess:
     """Calls the methods of an `MlflowClient` that lives in another process, one at a time.
 
-    The process is started with the first call, and again after it was killed; it ends with the one that
+    The process is started with the first call, and again after it ended early; it ends with the one that
     started it.
 
     Args:
@@ -119,8 +119,7 @@ class _Client:
 
 def _serve(connection: Connection, uri: str, log: Path) -> None:
     """The process: answers calls until the other end is closed, which is also how a kill ends it."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the driver handles them
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver handles it
     log_to(log)
     client: MlflowClient | None = None
     while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-_LOGGERS = ("orchestrator", "trainables", "dashboards", "mlflow", "ray", "py.warnings")
+LOGGERS = ("orchestrator", "trainables", "dashboards", "mlflow", "ray", "py.warnings")
 
 
 class _LogFile(logging.FileHandler):
@@ -19,7 +19,7 @@ def log_to(path: Path) -> None:
     """Sends the log of our own code and the warnings of the libraries to the sweep's log file."""
     handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in _LOGGERS:
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False

@@ -7,16 +7,12 @@ left out.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import INVALID_STATE
 
 from orchestrator.compact import CompactMetrics
 from orchestrator.confirmation import confirmations
@@ -31,11 +27,12 @@ from orchestrator.events import (
     TrialWarned,
 )
 from orchestrator.front_table import FrontTable, confirmed_values, front_table
-from orchestrator.mlflow_runs import TRACES, MlflowRuns
+from orchestrator.mlflow_runs import MlflowRuns
 from orchestrator.operation_queue import OperationQueue
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
-from orchestrator.retention import Key, RetentionRule, WantedSnapshots
+from orchestrator.retention import RetentionRule
+from orchestrator.snapshot_uploads import SnapshotUploads, write_epochs
 from orchestrator.trials import Point
 from trainables.reports import EpochReport
 
@@ -45,8 +42,6 @@ Render = Callable[[FrontTable], Mapping[str, bytes]]
 """Draws a table's pages: file name to content."""
 
 FRONT_PAGE = "pareto_front.html"
-_SNAPSHOTS_TAG = "snapshots"
-"""Names the epochs whose snapshots a trial's run may hold; set before the first byte is uploaded."""
 _REFRESH_SECONDS = 10.0
 
 
@@ -67,17 +62,16 @@ class Tracker:
         self.runs = runs
         self._sweep = sweep
         self._paths = paths
-        self._wanted = WantedSnapshots(rule)
         self._render = render
         self._latest: SweepRecord | None = None
         self._latest_lock = threading.Lock()
         self._drawing_s = 0.0
-        self._published: dict[str, set[int]] = {}
         self._marks: dict[str, str] = {}
         self._choices: dict[str, str] = {}
         self._refreshed = 0.0
         self._is_replaying = False
         self._operations = OperationQueue()
+        self._snapshots = SnapshotUploads(runs, paths, rule, self._operations.put)
 
     def __call__(self, event: Event, record: SweepRecord) -> None:
         match event:
@@ -107,7 +101,7 @@ class Tracker:
             case _:
                 pass
         if isinstance(event, (TrialReported, TrialEnded)) and not self._is_replaying:
-            self._publish_snapshots(record, event.trial)
+            self._snapshots.update(record, event.trial)
             self._refresh_if_due(record)
 
     def resume(self, history: Sequence[Event], replayed: SweepRecord, record: SweepRecord) -> None:
@@ -137,15 +131,10 @@ class Tracker:
             elif isinstance(event, TrialEnded) and event.trial in replayed.trials:
                 self._log_progress(event, replayed)
         self._is_replaying = False
-        leftover: set[Key] = set()
         for trial, run in children.items():
-            leftover |= {(trial, int(e)) for e in run.data.tags.get(_SNAPSHOTS_TAG, "").split(", ") if e}
             if marks := run.data.tags.get("front_epochs", ""):
                 self._marks[trial] = marks
-        # Everything wanted is uploaded, since a killed driver may have left any of it half-done.
-        self._publish_snapshots(record, *record.trials)
-        gone = {key for key in leftover if not self._is_published(*key)}
-        self._remove(gone, {trial for trial, _ in leftover} - self._published.keys())
+        self._snapshots.resume(record, children)
         self._refresh(record)
 
     def close(self, patience_s: float) -> int:
@@ -202,73 +191,6 @@ class Tracker:
                 )
             )
 
-    def _publish_snapshots(self, record: SweepRecord, *trials: str) -> None:
-        """Uploads what ended trials have on the front, removes what has left it.
-
-        Args:
-            record: after the events of these trials.
-            trials: whose events came since the last time.
-        """
-        changed = self._wanted.update(record, *trials)
-        over = [trial for trial in trials if record.trial(trial).is_ended]
-        changed |= {key for trial in over for key in self._wanted.of(trial)}
-        new, gone = set[Key](), set[Key]()
-        for trial, epoch in changed:
-            is_wanted = (trial, epoch) in self._wanted and record.trials[trial].is_ended
-            if is_wanted != self._is_published(trial, epoch):
-                (new if is_wanted else gone).add((trial, epoch))
-        traced = self._published.keys() & {trial for trial, _ in gone}
-        newly_traced = {trial for trial, _ in new} - self._published.keys()
-        for trial, epoch in new:
-            self._published.setdefault(trial, set()).add(epoch)
-        for trial in sorted({trial for trial, _ in new}):
-            self._tag_snapshots(trial)
-        for key in sorted(new):
-            self._operations.put(lambda key=key: self._upload_snapshot(*key))
-        for trial in sorted(newly_traced):
-            self._operations.put(lambda trial=trial: self._upload_traces(trial))
-        for trial, epoch in gone:
-            self._published[trial].remove(epoch)
-            if not self._published[trial]:
-                del self._published[trial]
-        self._remove(gone, traced - self._published.keys())
-
-    def _is_published(self, trial: str, epoch: int) -> bool:
-        return epoch in self._published.get(trial, ())
-
-    def _remove(self, snapshots: set[Key], traces: set[str]) -> None:
-        """Removes from MLflow what is no longer wanted."""
-        for trial, epoch in sorted(snapshots):
-            place = _snapshot_artifact(epoch)
-            self._operations.put(lambda trial=trial, at=place: self.runs.remove(trial, at))
-        for trial in sorted(traces):
-            self._operations.put(lambda trial=trial: self.runs.remove(trial, TRACES))
-        for trial in sorted({trial for trial, _ in snapshots}):
-            self._tag_snapshots(trial)
-
-    def _tag_snapshots(self, trial: str) -> None:
-        epochs = _write_epochs(self._published.get(trial, ()))
-        self._operations.put(lambda: self.runs.tag(trial, {_SNAPSHOTS_TAG: epochs}))
-
-    def _upload_traces(self, trial: str) -> None:
-        for path in self._paths.stored_traces(trial):
-            # Where it is gone, its trial left the front; what was uploaded is removed after this.
-            with contextlib.suppress(FileNotFoundError):
-                self.runs.upload(trial, path, TRACES)
-
-    def _upload_snapshot(self, trial: str, epoch: int) -> None:
-        folder = self._paths.snapshot(trial, epoch)
-        try:
-            self.runs.upload(trial, folder, _snapshot_artifact(epoch))
-        except (OSError, MlflowException):
-            if folder.exists():
-                raise
-            if self._is_published(trial, epoch):
-                message = f"the snapshot {folder} is on the front and no longer on disk"
-                raise MlflowException(message, INVALID_STATE) from None
-            # It left the front while it waited here; its removal is queued behind this.
-            logger.info("snapshot of %s epoch %d left the front before its upload", trial, epoch)
-
     def _refresh_if_due(self, record: SweepRecord) -> None:
         """Large pages take long to draw: they take a tenth of the time, and no more."""
         every_s = max(_REFRESH_SECONDS, 10 * self._drawing_s)
@@ -323,7 +245,7 @@ def _front_marks(record: SweepRecord) -> dict[str, str]:
     epochs: dict[str, list[int]] = {}
     for point in record.own_front():
         epochs.setdefault(point.trial, []).append(point.epoch)
-    return {trial: _write_epochs(values) for trial, values in epochs.items()}
+    return {trial: write_epochs(values) for trial, values in epochs.items()}
 
 
 def _choices(record: SweepRecord) -> dict[str, str]:
@@ -343,11 +265,3 @@ def _name(point: Point | None, record: SweepRecord) -> str:
     if point is None:
         return ""
     return f"{record.trial(point.trial).source or point.trial}, epoch {point.epoch}"
-
-
-def _write_epochs(epochs: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(epochs)))
-
-
-def _snapshot_artifact(epoch: int) -> str:
-    return f"snapshots/epoch-{epoch:04d}"

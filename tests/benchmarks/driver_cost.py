@@ -44,7 +44,7 @@ def _rows_of_speed(whole: Cost, held: Cost, best: Cost, ask: float) -> list[Row]
         Row(
             "reports a second",
             f"{rate:.0f}",
-            f"goal: at least 500; {last.trials:,} trials{cut}, MLflow's thread at work",
+            f"goal: at least 500; {last.trials:,} trials{cut}, MLflow at work",
         ),
         Row(
             "the first and the last window",
@@ -57,19 +57,19 @@ def _rows_of_speed(whole: Cost, held: Cost, best: Cost, ask: float) -> list[Row]
             "of the driver's thread, a tenth of a start and an end included",
         ),
         Row("longest call", f"{1e3 * max(w.slowest_s for w in whole.windows):.0f} ms", ""),
-        Row("MLflow's thread held still", f"{held_rate:.0f} a second", f"{NUM_FOR_RATIOS:,} trials"),
-        Row("ratio to that", f"{same / held_rate:.2f}x", "what is left beside MLflow's thread"),
+        Row("MLflow held still", f"{held_rate:.0f} a second", f"{NUM_FOR_RATIOS:,} trials"),
+        Row("ratio to that", f"{same / held_rate:.2f}x", "what is left beside MLflow"),
         Row(
             "floor, a line and its fsync",
             f"{1e3 * floor_s:.2f} ms",
-            f"{held.line_bytes:,} bytes; MLflow's thread held still",
+            f"{held.line_bytes:,} bytes; MLflow held still",
         ),
-        Row("gap to the floor", f"{1 / held_rate / floor_s:.1f}x", "MLflow's thread held still"),
+        Row("gap to the floor", f"{1 / held_rate / floor_s:.1f}x", "MLflow held still"),
         Row("shares", "", ", ".join(shares)),
         Row(
             "with evaluation.points: best",
             f"{reports_per_s(best.windows) / held_rate:.2f}x",
-            "of the speed without, both with MLflow's thread held still",
+            "of the speed without, both with MLflow held still",
         ),
         Row(
             f"a proposal of tpe at {NUM_TOLD:,} told",

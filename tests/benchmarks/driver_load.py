@@ -63,7 +63,7 @@ class Load(NamedTuple):
 
     Attributes:
         trials: in all.
-        mlflow: whether its thread works; else it is held still, and the queue takes all.
+        mlflow: whether it works; else it is held still, and the queue takes all.
         evaluated: `evaluation.points`.
         resumes: whether the sweep is taken up again afterwards.
     """
@@ -445,7 +445,7 @@ if __name__ == "__main__":
 
     parser = argparse.ArgumentParser(description="One load, window by window.")
     parser.add_argument("trials", type=int)
-    parser.add_argument("--held", action="store_true", help="MLflow's thread held still")
+    parser.add_argument("--held", action="store_true", help="MLflow held still")
     parser.add_argument("--evaluated", default="front")
     options = parser.parse_args()
     cost = measure(Load(options.trials, not options.held, options.evaluated, resumes=True))

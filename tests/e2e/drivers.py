@@ -18,6 +18,7 @@ from orchestrator.paths import SweepPaths
 from orchestrator.resume import Plan, read_history, require_same
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings, load_settings
+from orchestrator.sweep_log import LOGGERS
 from trainables.reports import METRICS, EpochReport
 
 
@@ -74,7 +75,7 @@ def finish(driver: Driver) -> str:
 def stop_logging() -> None:
     """Takes back what a driver, which has a process to itself, does to all loggers."""
     logging.captureWarnings(False)
-    for name in ("orchestrator", "trainables", "dashboards", "mlflow", "ray", "py.warnings"):
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         for handler in logger.handlers:
             handler.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 import torch
 from sweep_runs import EVALUATED, TINY, SweepRun
 
-from orchestrator.events import SweepEnded, TrialEnded, TrialProposed
+from orchestrator.events import SweepEnded, TrialEnded, TrialProposed, TrialStarted
 from orchestrator.retention import RetentionRule, wanted_snapshots
 from orchestrator.settings import load_settings
 from trainables.config import DataConfig, TrialConfig
@@ -94,6 +95,12 @@ def test_tags_tell_versions_and_the_front(tiny_sweep: SweepRun) -> None:
         assert child.data.tags["on_front"] == str(name in front).lower()
         assert child.data.tags["version.ray"]
         assert child.data.tags["head.kind"] == tiny_sweep.record.trials[name].config["head"]["kind"]
+
+
+def test_trials_that_fit_at_once_start_side_by_side(tiny_sweep: SweepRun) -> None:
+    kinds = [e for e in tiny_sweep.events if isinstance(e, (TrialProposed, TrialStarted))]
+    num_proposed = next(n for n, event in enumerate(kinds) if isinstance(event, TrialStarted))
+    assert num_proposed == min(2, os.cpu_count() or 1)
 
 
 def test_hypervolume_is_logged_after_each_trial(tiny_sweep: SweepRun) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,3 +105,14 @@ def test_without_a_rule_reports_are_sent_and_nothing_is_stored(tmp_path: Path) -
     sweep.train(0, stores=False)
     assert_same(sweep.sent, fit_reports(TRIAL))
     assert not (tmp_path / "trial").exists()
+
+
+@pytest.mark.slow
+def test_a_driver_imports_no_torch() -> None:
+    driver = "driver, preparation, search, early_stopping, tune_events, final_evaluation"
+    imports = f"import sys, trainables.ray_train; from orchestrator import {driver}"
+    code = f"{imports}; print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    root = Path(__file__).parents[2]
+    result = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "False"
