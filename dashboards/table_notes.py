@@ -80,7 +80,9 @@ def _limits(settings: Mapping[str, str]) -> list[str]:
     limits = []
     facts = {str(name): fact for name, fact in DATASET_FACTS.items()}.get(settings["dataset"])
     num_classes = settings.get("data.num_classes", "None")
-    if num_classes != "None" and not (facts and int(num_classes) >= facts.num_classes):
+    if num_classes != "None" and not (
+        facts and facts.num_classes and int(num_classes) >= facts.num_classes
+    ):
         limits.append(
             f"only the first {num_classes}{f' of {facts.num_classes}' if facts else ''} classes"
         )

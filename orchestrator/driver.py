@@ -274,7 +274,7 @@ def _environment(data: Sequence[DataFacts]) -> dict[str, str]:
     environment = describe_environment()
     if data:
         environment["data"] = "; ".join(facts.sentence() for facts in data)
-        is_original = all(facts.is_original_order for facts in data)
+        is_original = all(facts.is_original_order is not False for facts in data)
         environment["data_order"] = "original" if is_original else "of the source"
     return environment
 

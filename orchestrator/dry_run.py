@@ -28,23 +28,26 @@ class Work:
 
     Attributes:
         epochs: over all trials, warm-up included.
-        steps: optimizer steps.
+        steps: optimizer steps; None where it is known only once the data is read, as the next.
         items: views of items that pass forward and backward.
     """
 
     epochs: int
-    steps: int
-    items: int
+    steps: int | None
+    items: int | None
 
 
 def estimate(settings: SweepSettings) -> Work:
     """The work if no trial stops early and each draws the longest training there is."""
     names = [name for name in settings.search_space if name in _AMOUNTS]
     configs = [to_trial_config(settings.trial, v) for v in combinations(settings.search_space, names)]
-    num_items = max(config.num_training_items for config in configs)
-    num_views = max(config.num_views for config in configs)
+    numbers = [config.num_training_items for config in configs]
+    num_views = max(2 if config.task == "similarity" else config.num_views for config in configs)
     epochs_a_trial = max(_extremes(settings, "epochs")) + max(_extremes(settings, "warmup.epochs"))
     epochs = settings.num_trials * int(epochs_a_trial)
+    if None in numbers:
+        return Work(epochs, None, None)
+    num_items = max(number for number in numbers if number)
     steps_an_epoch = -(-num_items // int(min(_extremes(settings, "batch_size"))))
     return Work(epochs, epochs * steps_an_epoch, epochs * num_items * num_views)
 
@@ -70,6 +73,10 @@ def show(settings: SweepSettings, console: Console, imports: Sequence[TrialImpor
             f"their number is known after the search, so at most {confirm.seeds * work.epochs:,} epochs",
             highlight=False,
         )
+    if work.steps is None or work.items is None:
+        text = f"at most {work.epochs:,} epochs; how long they are is known once the data is read"
+        console.print(text, highlight=False)
+        return
     total = f"at most {work.epochs:,} epochs, {work.steps:,} steps, {work.items:,} items"
     if settings.resources.gpus:
         console.print(f"{total}; how long they take on a GPU is not estimated", highlight=False)

@@ -11,27 +11,29 @@ from orchestrator.errors import UserError
 from orchestrator.search_space import combinations, to_trial_config
 from orchestrator.settings import SweepSettings
 from trainables.config import DATASET_FACTS, TrialConfig
-from trainables.image_tables import DataError
+from trainables.errors import DataError
 
-_READ_FROM = ("dataset", "data.source")
+_READ_FROM = ("dataset", "data.source", "data.scored_pairs", "data.image_size", "data.max_length")
 _AMOUNTS = ("data.num_classes", "data.num_training_items")
-_WEIGHTS = ("encoder", "encoder_weights")
+_WEIGHTS = ("encoder", "encoder_dim", "encoder_weights")
 
 
 class DataFacts(NamedTuple):
     """What is known of a dataset once it is read.
 
     Attributes:
-        source: where it comes from: a hub id, an absolute path, or torchvision.
+        source: where it comes from: hub ids, absolute paths, or torchvision.
         is_original_order: whether its rows are in the order of the authors' archive, and so the split
-            is the paper's.
+            is the paper's; None where the order has no say in the split.
     """
 
     source: str
-    is_original_order: bool
+    is_original_order: bool | None = None
 
     def sentence(self) -> str:
         """All of it, for people."""
+        if self.is_original_order is None:
+            return f"data from {self.source}"
         if self.is_original_order:
             return f"data from {self.source}, in the original order: the split is the paper's"
         return (
@@ -58,7 +60,7 @@ def prepare(settings: SweepSettings) -> list[DataFacts]:
     try:
         return ray.get(task.remote([config.model_dump() for config in configs]))
     except RayTaskError as error:
-        from trainables.encoders import WeightsError
+        from trainables.errors import WeightsError
 
         cause = error.cause
         if isinstance(cause, (DataError, WeightsError)):
@@ -70,7 +72,8 @@ def prepare(settings: SweepSettings) -> list[DataFacts]:
 
 def _refusal(message: str, settings: SweepSettings) -> UserError:
     """The error with the place of the setting that its message begins with."""
-    known = [name for name in (*_READ_FROM, *_AMOUNTS, *_WEIGHTS) if message.startswith(name)]
+    place, *_ = message.split(":")
+    known = [name for name in (*_READ_FROM, *_AMOUNTS, *_WEIGHTS) if name in place]
     name = known[-1] if known else "data.source"
     if name in settings.search_space:
         return UserError(f"search_space: {message}", location=("search_space", name))
@@ -84,25 +87,40 @@ def needed_by(settings: SweepSettings) -> list[TrialConfig]:
     wanted: dict[object, TrialConfig] = {}
     for values in combinations(settings.search_space, varied):
         config = to_trial_config(settings.trial, values)
-        if DATASET_FACTS[config.dataset].has_sources or config.data.num_training_items:
-            wanted.setdefault((config.dataset, config.data.model_dump_json()), config)
+        weights = config.encoder, config.encoder_dim, config.encoder_weights
+        if DATASET_FACTS[config.dataset].source != "bundled" or config.data.num_training_items:
+            # What sentences are turned into depends on the tokeniser, which comes with the weights.
+            read_by = weights if config.task == "similarity" else ()
+            wanted.setdefault((config.dataset, config.data.model_dump_json(), read_by), config)
         if config.encoder_weights != "none":
-            wanted.setdefault((config.encoder, config.encoder_weights), config)
+            wanted.setdefault(weights, config)
     return list(dict.fromkeys(wanted.values()))
 
 
 def _prepare(trials: list[dict[str, object]]) -> list[DataFacts]:
-    from trainables.encoders import build_encoder, load_weights
-    from trainables.image_cache import open_images
-    from trainables.images import require_items
+    from trainables.encoders import build_encoder
 
     configs = [TrialConfig.model_validate(trial) for trial in trials]
-    for config in {(config.encoder, config.encoder_weights): config for config in configs}.values():
-        load_weights(build_encoder(config.encoder), config.encoder, config.encoder_weights)
-    facts: dict[DataFacts, None] = {}
-    for config in configs:
-        require_items(config.dataset, config.data)
-        if config.dataset != "digits":
-            images = open_images(config.dataset, config.data.source)
-            facts[DataFacts(images.source, images.is_original_order)] = None
-    return list(facts)
+    weights = {(c.encoder, c.encoder_dim, c.encoder_weights): c for c in configs}
+    for config in weights.values():
+        build_encoder(config)
+    facts = (_facts(config) for config in configs)
+    return list(dict.fromkeys(found for found in facts if found))
+
+
+def _facts(config: TrialConfig) -> DataFacts | None:
+    """Reads the data of a configuration; None of what comes with the code."""
+    import torch
+
+    from trainables.image_cache import open_images
+    from trainables.images import require_items
+    from trainables.sentences import describe_sources, load_sentences
+
+    if config.task == "similarity":
+        load_sentences(config, torch.device("cpu"))
+        return DataFacts(describe_sources(config))
+    require_items(config.dataset, config.data)
+    if config.dataset == "cifar10" or config.dataset == "cifar100":  # noqa: PLR1714 - for pyright
+        images = open_images(config.dataset, config.data.source)
+        return DataFacts(images.source, images.is_original_order)
+    return None if config.data.source is None else DataFacts(config.data.source)

@@ -23,7 +23,7 @@ from orchestrator.settings_faults import inconsistencies
 from orchestrator.settings_sentences import sentence
 from orchestrator.yaml_source import Location, YamlSource, plain, read_yaml
 from trainables.config import TrialConfig
-from trainables.reports import METRICS, Direction
+from trainables.reports import METRICS, SELECTED_BY, Direction
 
 SamplerKind = Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random", "grid", "list"]
 StoppingKind = Literal["none", "pareto", "asha"]
@@ -195,7 +195,9 @@ class SweepSettings(_Settings):
     trial: TrialConfig = TrialConfig()
     search_space: dict[str, Parameter]
     first_trials: list[dict[str, Value]] = []
-    objectives: dict[str, Direction] = {"knn_accuracy": "max", "d_eff": "min"}
+    objectives: dict[str, Direction] = Field(
+        default_factory=lambda data: {SELECTED_BY[data["trial"].task]: "max", "d_eff": "min"}
+    )
     reference_point: dict[str, float | str] = {}
     constraints: Annotated[list[str], BeforeValidator(parse_names)] = []
     pick: str | None = "knee"
@@ -289,6 +291,8 @@ def _explain(source: YamlSource, error: ValidationError) -> list[str]:
     """One line an error, without pydantic's own vocabulary."""
     lines: list[str] = []
     for item in error.errors():
+        if item["type"] == "default_factory_not_called":  # what it waits for is told itself
+            continue
         location = [part for part in item["loc"] if part != "[key]"]
         dotted = ".".join(map(str, location))
         known = _known_keys(location[:-1]) if item["type"] == "extra_forbidden" else ()

@@ -23,8 +23,8 @@ from orchestrator.search_space import (
 )
 from orchestrator.settings_sentences import nearest, sentence
 from orchestrator.yaml_source import Location
-from trainables.config import CROSS_CHECKED
-from trainables.reports import METRIC_NAMES_IN_SHORT, METRICS
+from trainables.config import CROSS_CHECKED, DATASET_FACTS
+from trainables.reports import METRIC_NAMES_IN_SHORT, METRICS, SELECTED_BY
 
 if TYPE_CHECKING:
     from orchestrator.settings import SweepSettings
@@ -60,6 +60,11 @@ def _unfit_parameters(settings: SweepSettings) -> Faults:
         location = ("search_space", name)
         if name == "preset":
             text = "a preset does not vary; name it under trial, and vary the settings it stands for"
+            faults.append((location, text))
+            continue
+        tasks = {facts.task for known, facts in DATASET_FACTS.items() if known in parameter.extremes()}
+        if name == "dataset" and len(tasks) > 1:
+            text = "images and sentences are judged by different metrics; give each a sweep of its own"
             faults.append((location, text))
             continue
         try:
@@ -98,11 +103,14 @@ def _unfit_sampler(settings: SweepSettings) -> Faults:
 def _unfit_objectives(settings: SweepSettings) -> Faults:
     faults: Faults = []
     if len(settings.objectives) < 1:
-        faults.append((("objectives",), "name at least one objective, such as knn_accuracy: max"))
+        metric = SELECTED_BY[settings.trial.task]
+        faults.append((("objectives",), f"name at least one objective, such as {metric}: max"))
     for name, direction in settings.objectives.items():
         if name not in METRICS:
             text = f"no metric is called {name!r}{nearest(name, METRICS, METRIC_NAMES_IN_SHORT)}"
             faults.append((("objectives", name), text))
+        elif fault := _metric_of_another_task(settings, name):
+            faults.append((("objectives", name), fault))
         elif METRICS[name].worst is None and name not in settings.reference_point:
             text = f"{name} has no worst value of its own; give one under reference_point"
             faults.append((("objectives", name), text))
@@ -173,7 +181,20 @@ def _unfit_early_stopping(settings: SweepSettings) -> Faults:
             f"no metric is called {rule.metric!r}{nearest(rule.metric, METRICS, METRIC_NAMES_IN_SHORT)}"
         )
         faults.append((("early_stopping", "metric"), text))
+    elif rule.metric is not None and (fault := _metric_of_another_task(settings, rule.metric)):
+        faults.append((("early_stopping", "metric"), fault))
     return faults
+
+
+def _metric_of_another_task(settings: SweepSettings, metric: str) -> str | None:
+    """That a metric is not one of those that the sweep's trials yield."""
+    task = settings.trial.task
+    if METRICS[metric].task in (None, task):
+        return None
+    what = "pairs of sentences" if task == "similarity" else "images"
+    return (
+        f"{metric} is no metric of {what}, which {settings.trial.dataset} has; take {SELECTED_BY[task]}"
+    )
 
 
 def _unfit_confirmation(settings: SweepSettings) -> Faults:

@@ -6,31 +6,34 @@ draws depend neither on the device nor on the number of workers, and no step wai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int, Num, UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from trainables.augment import Augment, draw_augmentations
 from trainables.checkpoint import PhaseName
 from trainables.config import TrialConfig
+from trainables.data import Items, Part
 from trainables.distributed import WorkerGroup
 from trainables.images import Subset
 from trainables.randomness import generator
+from trainables.sentences import SentencePairs
 
 
 class Batch(NamedTuple):
     """This worker's share of a global batch.
 
     Attributes:
-        items: views, as the model takes them.
+        items: views, as the model takes them: images, or sentences.
         labels: their labels.
         size: number of views in the global batch.
     """
 
-    items: Num[Tensor, "view channel h w"]
+    items: Items
     labels: Int[Tensor, " view"]
     size: int
 
@@ -45,21 +48,27 @@ class Batches:
         group: the workers that share each batch.
     """
 
-    def __init__(self, config: TrialConfig, data: Subset, phase: PhaseName, group: WorkerGroup) -> None:
+    def __init__(self, config: TrialConfig, data: Part, phase: PhaseName, group: WorkerGroup) -> None:
         self._config = config
         self._data = data
         self._group = group
         prefix = "" if phase == "main" else f"{phase} "
         self._order = generator(config.seed, f"{prefix}order")
         self._augmentation = generator(config.seed, f"{prefix}augmentation")
+        self._num_views = data.num_views(config.num_views)
         self._augment = None
         if config.augmentation == "trivial_augment_wide":
-            self._augment = Augment(_image_size(data)).to(data.items.device)
+            self._augment = Augment(_image_size(data.items)).to(data.items.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the items are."""
+        return self._data.items.device
 
     @property
     def num_views(self) -> int:
         """Views in one epoch, over all workers."""
-        return len(self._data) * self._config.num_views
+        return len(self._data) * self._num_views
 
     def state_dict(self) -> dict[str, UInt8[Tensor, " byte"]]:
         """Where both streams are, between two epochs."""
@@ -72,25 +81,70 @@ class Batches:
 
     def epoch(self) -> Iterator[Batch]:
         """One pass over the data in a new order; the last batch may be smaller."""
-        data, num_views = self._data, self._config.num_views
-        device = data.labels.device
-        order = torch.randperm(len(data), generator=self._order).to(device)
-        positions = torch.arange(self.num_views, device=device)
+        data, device = self._data, self._data.items.device
+        order = torch.randperm(len(data), generator=self._order)
         draw = None
         if self._augment:
-            draw = draw_augmentations(self.num_views, _image_size(data), self._augmentation).to(device)
-        for rows, places in zip(
-            order.split(self._config.batch_size),
-            positions.split(self._config.batch_size * num_views),
-            strict=True,
-        ):
-            own = self._group.share(rows.repeat(num_views))
-            items = data.items[own]
+            size = _image_size(data.items)
+            draw = draw_augmentations(self.num_views, size, self._augmentation).to(device)
+        if isinstance(data, Subset):
+            order = order.to(device)
+        start = 0
+        for rows in self._batches(order):
+            views, labels = data.views(rows, self._config.num_views)
+            places = torch.arange(start, start + len(views), device=device)
+            start += len(views)
+            items: Items = data.items[self._group.share(views)]
             if self._augment and draw is not None:
+                assert isinstance(items, Tensor)
                 items = self._augment(items, draw.rows(self._group.share(places)))
-            yield Batch(items, data.labels[own], len(places))
+            yield Batch(items, self._group.share(labels).to(device), len(views))
+
+    def _batches(self, order: Int[Tensor, " row"]) -> Sequence[Int[Tensor, " row"]]:
+        """The rows of each batch."""
+        data = self._data
+        if isinstance(data, SentencePairs) and self._config.data.distinct_sentences:
+            return distinct_batches(order, data.first, data.second, self._config.batch_size)
+        return order.split(self._config.batch_size)
 
 
-def _image_size(data: Subset) -> tuple[int, int]:
-    height, width = data.items.shape[-2:]
+def distinct_batches(
+    order: Int[Tensor, " pair"],
+    first: Int[Tensor, " pair"],
+    second: Int[Tensor, " pair"],
+    batch_size: int,
+) -> list[Int[Tensor, " pair"]]:
+    """Batches in which no sentence belongs to two pairs.
+
+    A pair with a sentence that its batch has already waits for the next one that has not, before those
+    that come later in the order. So the last batches may be smaller than the others.
+
+    Args:
+        order: the pairs, in the order of the epoch.
+        first: the row of each pair's one sentence.
+        second: that of the other one.
+        batch_size: pairs of a batch.
+    """
+    left = deque(order.tolist())
+    sentences = [*zip(first.tolist(), second.tolist(), strict=True)]
+    batches: list[Int[Tensor, " pair"]] = []
+    while left:
+        batch: list[int] = []
+        waiting: list[int] = []
+        taken: set[int] = set()
+        while left and len(batch) < batch_size:
+            pair = left.popleft()
+            if taken.isdisjoint(sentences[pair]):
+                batch.append(pair)
+                taken.update(sentences[pair])
+            else:
+                waiting.append(pair)
+        left.extendleft(reversed(waiting))
+        batches.append(torch.tensor(batch))
+    return batches
+
+
+def _image_size(items: Items) -> tuple[int, int]:
+    assert isinstance(items, Tensor)
+    height, width = items.shape[-2:]
     return height, width

@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 from trainables.bench_figures import SYNTHETIC, Bench
 from trainables.bench_rows import Row, count_flops
 from trainables.config import EncoderKind
-from trainables.image_tables import DataError
+from trainables.errors import DataError
 
 
 def _facts(options: argparse.Namespace) -> dict[str, Any]:

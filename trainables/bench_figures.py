@@ -22,7 +22,7 @@ from trainables.bench_rows import Row, Run, Spread, count_flops, rotate
 from trainables.bench_trial import trial_row
 from trainables.config import DATASET_FACTS, DataConfig, TrialConfig
 from trainables.distributed import SINGLE
-from trainables.images import Dataset, Subset, load_dataset
+from trainables.images import Dataset, Subset, load_images
 from trainables.metrics import evaluate
 from trainables.plain_port import PlainPort, port_metrics
 from trainables.randomness import generator
@@ -84,6 +84,7 @@ class Bench:
         host, note = None, "once a process, from a cache, which the first run builds"
         if self._options.source == SYNTHETIC:
             facts, draw = DATASET_FACTS[config.dataset], generator(config.seed, "synthetic images")
+            assert facts.item_shape and facts.num_classes
             shape = (num_items + 2 * num_queries, *facts.item_shape)
             items = torch.randint(256, shape, dtype=torch.uint8, generator=draw)
             host = Subset(items, torch.randint(facts.num_classes, shape[:1], generator=draw))
@@ -93,7 +94,7 @@ class Bench:
             drawn, test = host.to(self._device), num_items + num_queries
             data = Dataset(drawn.rows(0, num_items), drawn.rows(num_items, test), drawn.rows(test))
         else:
-            data = load_dataset(config.dataset, config.data, self._device)
+            data = load_images(config.dataset, config.data, self._device)
         synchronize(self._device)
         seconds = Spread.of([time.perf_counter() - started])
         self.rows.append(Row("data loading", "s", seconds, None, None, note))

@@ -23,6 +23,7 @@ def prepared(batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
     """An epoch's items as the encoder takes them, with their labels."""
     normalize = ImageNormalization()
     for batch in batches.epoch():
+        assert isinstance(batch.items, Tensor)
         yield normalize.to(batch.items.device)(batch.items.float() / 255), batch.labels
 
 

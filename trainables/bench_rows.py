@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.config import EncoderKind
-from trainables.encoders import build_encoder
+from trainables.encoders import build_image_encoder
 
 Run = Callable[[], float]
 """Does something and returns the seconds that it took."""
@@ -26,7 +26,7 @@ class Flops(NamedTuple):
 def count_flops(encoder: EncoderKind) -> Flops:
     """What torch counts in an encoder's convolutions."""
     with torch.device("meta"):
-        model, images = build_encoder(encoder), torch.empty(2, 3, 32, 32)
+        model, images = build_image_encoder(encoder), torch.empty(2, 3, 32, 32)
     with FlopCounterMode(display=False) as counter:
         output = model(images)
         forward = counter.get_total_flops()

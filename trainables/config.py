@@ -12,19 +12,26 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-DatasetName = Literal["cifar100", "cifar10", "digits"]
-EncoderKind = Literal["resnet34", "resnet8", "digits_cnn"]
+from trainables.reports import Task
+
+DatasetName = Literal["cifar100", "cifar10", "digits", "image_folder", "snli", "sentence_pairs"]
+EncoderKind = Literal["resnet34", "resnet8", "digits_cnn", "transformer"]
 HeadKind = Literal["none", "mlp", "monotonic"]
-PresetName = Literal["paper_cifar100", "paper_cifar10", "paper_cifar100_dynamics"]
+PresetName = Literal["paper_cifar100", "paper_cifar10", "paper_cifar100_dynamics", "paper_snli"]
 CROSS_CHECKED = frozenset(
     {
         "dataset",
         "data.source",
+        "data.scored_pairs",
+        "data.image_size",
         "data.num_classes",
         "data.num_training_items",
         "augmentation",
         "encoder",
+        "encoder_dim",
         "encoder_weights",
+        "num_views",
+        "compile",
     }
 )
 """The settings whose legal values depend on one another; see `TrialConfig`."""
@@ -35,22 +42,30 @@ class DatasetFacts:
     """What is known of a dataset without loading it.
 
     Attributes:
-        num_training_items: items trained on in one epoch, all classes.
-        num_classes: labels are 0 to num_classes - 1.
-        item_shape: (channel, h, w).
-        has_sources: whether `data.source` may say where it comes from; else it is bundled.
+        task: what it is for: images with labels, or pairs of sentences.
+        num_training_items: items trained on in one epoch, all classes; of pairs, their number; None
+            where it is known only once the data is read.
+        num_classes: labels are 0 to num_classes - 1; None as above, and where there are none.
+        item_shape: of an image, (channel, h, w); None for sentences.
+        source: whether it is bundled, has a usual source beside which `data.source` may name another,
+            or is the user's own, which `data.source` must name.
     """
 
-    num_training_items: int
-    num_classes: int
-    item_shape: tuple[int, int, int]
-    has_sources: bool
+    task: Task
+    num_training_items: int | None
+    num_classes: int | None
+    item_shape: tuple[int, int, int] | None
+    source: Literal["bundled", "usual", "own"]
 
 
 DATASET_FACTS: dict[DatasetName, DatasetFacts] = {
-    "cifar100": DatasetFacts(45_000, 100, (3, 32, 32), has_sources=True),
-    "cifar10": DatasetFacts(45_000, 10, (3, 32, 32), has_sources=True),
-    "digits": DatasetFacts(1197, 10, (1, 8, 8), has_sources=False),
+    "cifar100": DatasetFacts("classification", 45_000, 100, (3, 32, 32), "usual"),
+    "cifar10": DatasetFacts("classification", 45_000, 10, (3, 32, 32), "usual"),
+    "digits": DatasetFacts("classification", 1197, 10, (1, 8, 8), "bundled"),
+    "image_folder": DatasetFacts("classification", None, None, (3, 32, 32), "own"),
+    # The entailment pairs of the 550,152 rows of the hub's training split.
+    "snli": DatasetFacts("similarity", 183_416, None, None, "usual"),
+    "sentence_pairs": DatasetFacts("similarity", None, None, None, "own"),
 }
 
 
@@ -59,13 +74,14 @@ class EncoderFacts:
     """What is known of an encoder without building it.
 
     Attributes:
-        dim: width d_enc of its output; a head keeps it, so it is also the embedding's width.
-        num_channels: of the images it takes.
+        dim: width d_enc of its output, where `encoder_dim` names no other; a head keeps it, so it is
+            also the embedding's width.
+        num_channels: of the images it takes; None where it takes sentences.
         has_imagenet_weights: whether torchvision has weights for it.
     """
 
     dim: int
-    num_channels: int
+    num_channels: int | None
     has_imagenet_weights: bool
 
 
@@ -73,7 +89,10 @@ ENCODER_FACTS: dict[EncoderKind, EncoderFacts] = {
     "resnet34": EncoderFacts(512, 3, has_imagenet_weights=True),
     "resnet8": EncoderFacts(128, 3, has_imagenet_weights=False),
     "digits_cnn": EncoderFacts(128, 1, has_imagenet_weights=False),
+    "transformer": EncoderFacts(384, None, has_imagenet_weights=False),
 }
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+"""The hub id of the paper's sentence encoder."""
 
 
 class _Settings(BaseModel):
@@ -87,7 +106,28 @@ class DataConfig(_Settings):
         default=None,
         min_length=1,
         description="a hub id, a directory of Parquet files with the hub's columns, or torchvision; "
-        "null: the dataset's usual hub id",
+        "of image_folder the folder, of sentence_pairs a CSV or Parquet file; null: the dataset's usual "
+        "hub id",
+    )
+    scored_pairs: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the pairs of sentences with scores that a similarity task is validated and tested "
+        "on: a hub id, a directory, or a CSV or Parquet file; null: STSb from the hub",
+    )
+    image_size: int | None = Field(
+        default=None,
+        ge=8,
+        le=512,
+        description="images of an image_folder are resized to so many pixels a side; null: 32",
+    )
+    max_length: int = Field(
+        default=128, ge=4, le=8192, description="tokens of a sentence that are kept, of sentences only"
+    )
+    distinct_sentences: bool = Field(
+        default=False,
+        description="whether no sentence occurs twice in a batch of pairs, as it would be a negative of "
+        "itself",
     )
     num_classes: int | None = Field(
         default=None, ge=2, description="only the classes below this; null: all"
@@ -141,15 +181,28 @@ class TrialConfig(_Settings):
         default="trivial_augment_wide", description="TrivialAugmentWide and RandomErasing, or nothing"
     )
     encoder: EncoderKind = "resnet34"
+    encoder_dim: int | None = Field(
+        default=None,
+        ge=1,
+        description="width of a transformer's output, its hidden_size; null: 384, MiniLM's",
+    )
     encoder_weights: str = Field(
         default="imagenet",
         min_length=1,
-        description="imagenet, none, or the path of a state dict, also a snapshot's weights.safetensors",
+        description="imagenet, none, or the path of a state dict, also a snapshot's "
+        "weights.safetensors; of a transformer a hub id, a directory, or a Python package with them",
     )
     head: HeadConfig = HeadConfig()
     temperature: float = Field(default=0.1, gt=0, description="tau of Eq. 1")
     num_views: int = Field(default=1, ge=1, le=8, description="augmented views of each item in a batch")
-    batch_size: int = Field(default=256, ge=2, description="items in the global batch, over all workers")
+    batch_size: int = Field(
+        default=256, ge=2, description="items, or pairs, in the global batch, over all workers"
+    )
+    bucketing: bool = Field(
+        default=True,
+        description="embed the sentences of a batch in buckets of like length, so that little is spent "
+        "on padding; which pairs share a batch stays the same",
+    )
     epochs: int = Field(
         default=200, ge=1, description="length of the main phase and T_max of its cosine"
     )
@@ -159,7 +212,8 @@ class TrialConfig(_Settings):
     patience_epochs: int | None = Field(
         default=20,
         ge=1,
-        description="stop after so many epochs without a better 5-NN accuracy; null: never",
+        description="stop after so many epochs without a better 5-NN accuracy, or of pairs Spearman "
+        "correlation; null: never",
     )
     seed: int = Field(default=42, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -186,39 +240,92 @@ class TrialConfig(_Settings):
 
     def _faults(self) -> Iterator[str]:
         """What is wrong between settings that are each well-formed; all are in CROSS_CHECKED."""
+        yield from self._encoder_faults()
+        yield from self._data_faults()
+        if self.task == "similarity":
+            yield from self._sentence_faults()
+
+    def _encoder_faults(self) -> Iterator[str]:
         facts, encoder = DATASET_FACTS[self.dataset], ENCODER_FACTS[self.encoder]
-        if facts.item_shape[0] != encoder.num_channels:
-            fitting = [n for n, f in ENCODER_FACTS.items() if f.num_channels == facts.item_shape[0]]
+        num_channels = facts.item_shape[0] if facts.item_shape else None
+        if num_channels != encoder.num_channels:
+            fitting = [n for n, f in ENCODER_FACTS.items() if f.num_channels == num_channels]
+            takes, has = _items(encoder.num_channels), _items(num_channels)
+            if num_channels and encoder.num_channels:
+                has = str(num_channels)
             yield (
-                f"encoder {self.encoder} takes images of {encoder.num_channels} channel(s), "
-                f"{self.dataset} has {facts.item_shape[0]}; set encoder to {' or '.join(fitting)}"
+                f"encoder {self.encoder} takes {takes}, {self.dataset} has {has}; set encoder to "
+                f"{' or '.join(fitting)}"
             )
-        if self.augmentation != "none" and facts.item_shape[0] != 3:
+        if self.encoder_dim and self.encoder != "transformer":
+            yield f"encoder_dim is a transformer's; {self.encoder} is {encoder.dim} wide, remove it"
+        if self.encoder_weights == "imagenet" and not encoder.has_imagenet_weights:
+            other = MINILM if self.encoder == "transformer" else "none"
+            yield f"there are no ImageNet weights for {self.encoder}; set encoder_weights to {other}"
+        if self.encoder_weights == "none" and self.encoder == "transformer":
+            yield (
+                "a transformer is what its weights say, so it has none without them; set "
+                f"encoder_weights to a hub id, such as {MINILM}, or a directory"
+            )
+
+    def _data_faults(self) -> Iterator[str]:
+        facts, data = DATASET_FACTS[self.dataset], self.data
+        is_similarity = facts.task == "similarity"
+        if self.augmentation != "none" and (facts.item_shape is None or facts.item_shape[0] != 3):
             yield (
                 f"augmentation {self.augmentation} needs colour images, {self.dataset} has none; "
                 "set augmentation to none"
             )
-        if self.encoder_weights == "imagenet" and not encoder.has_imagenet_weights:
-            yield f"there are no ImageNet weights for {self.encoder}; set encoder_weights to none"
-        if self.data.source and not facts.has_sources:
+        if data.source and facts.source == "bundled":
             yield f"{self.dataset} comes with scikit-learn; remove data.source"
-        if self.data.num_classes and self.data.num_classes > facts.num_classes:
-            yield f"data.num_classes is {self.data.num_classes}, {self.dataset} has {facts.num_classes}"
-        if self.data.num_training_items and self.data.num_training_items > facts.num_training_items:
-            yield (
-                f"data.num_training_items is {self.data.num_training_items}, {self.dataset} has "
-                f"{facts.num_training_items}"
-            )
+        if not data.source and facts.source == "own":
+            what = "the file of your pairs" if is_similarity else "the folder of your images"
+            yield f"{self.dataset} is data of your own; set data.source to {what}"
+        if data.scored_pairs and not is_similarity:
+            yield f"data.scored_pairs are for pairs of sentences, {self.dataset} has images; remove it"
+        if data.image_size and self.dataset != "image_folder":
+            yield f"data.image_size is for an image_folder, not for {self.dataset}; remove it"
+        if data.num_classes and is_similarity:
+            yield f"data.num_classes is for images, {self.dataset} has no classes; remove it"
+        elif data.num_classes and facts.num_classes and data.num_classes > facts.num_classes:
+            yield f"data.num_classes is {data.num_classes}, {self.dataset} has {facts.num_classes}"
+        known = facts.num_training_items
+        if data.num_training_items and known and data.num_training_items > known:
+            yield f"data.num_training_items is {data.num_training_items}, {self.dataset} has {known}"
+
+    def _sentence_faults(self) -> Iterator[str]:
+        if self.num_views > 1:
+            yield "num_views is for images; the two sentences of a pair are its views, set it to 1"
+        if self.compile:
+            yield "compile is for images, which all have one size; set compile to false for sentences"
+
+    @property
+    def task(self) -> Task:
+        return DATASET_FACTS[self.dataset].task
 
     @property
     def embedding_dim(self) -> int:
-        return ENCODER_FACTS[self.encoder].dim
+        return self.encoder_dim or ENCODER_FACTS[self.encoder].dim
 
     @property
-    def num_training_items(self) -> int:
-        """About how many items an epoch has, for estimates made without loading the data."""
+    def item_shape(self) -> tuple[int, int, int] | None:
+        """Of an image, (channel, h, w); None for sentences."""
+        shape, size = DATASET_FACTS[self.dataset].item_shape, self.data.image_size
+        return (shape[0], size, size) if shape and size else shape
+
+    @property
+    def num_training_items(self) -> int | None:
+        """About how many items an epoch has, for estimates made without loading the data; None where
+        that cannot be known.
+        """
         facts = DATASET_FACTS[self.dataset]
-        share = (self.data.num_classes or facts.num_classes) / facts.num_classes
+        if facts.num_training_items is None:
+            return self.data.num_training_items
+        share = (
+            self.data.num_classes / facts.num_classes
+            if self.data.num_classes and facts.num_classes
+            else 1
+        )
         whole = round(facts.num_training_items * share)
         return min(whole, self.data.num_training_items or whole)
 
@@ -231,8 +338,26 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
         "optimizer": {"head_lr": 5e-4},
     },
     "paper_cifar100_dynamics": {"deterministic": True, "validate_every": 1, "patience_epochs": 50},
+    "paper_snli": {
+        "deterministic": True,
+        "dataset": "snli",
+        "augmentation": "none",
+        "encoder": "transformer",
+        "encoder_weights": MINILM,
+        "temperature": 0.05,
+        "batch_size": 128,
+        "epochs": 40,
+        "optimizer": {"head_lr": 2e-4, "encoder_lr_ratio": 1e-3},
+        "warmup": {"epochs": 1, "head_lr": 1e-4},
+        "validate_every": 1,
+        "patience_epochs": 10,
+    },
 }
 """What the paper's runs set differently from the defaults: appendix A; the last is Fig. 4's run."""
+
+
+def _items(num_channels: int | None) -> str:
+    return "sentences" if num_channels is None else f"images of {num_channels} channel(s)"
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

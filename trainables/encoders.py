@@ -1,7 +1,7 @@
 """The encoders whose output the head turns into an embedding.
 
-Called by `trainables.models.build_model`. A new kind is one function in ENCODERS and its facts in
-`trainables.config`.
+Called by `trainables.models.build_model`. A new kind for images is one function in IMAGE_ENCODERS and
+its facts in `trainables.config`; those for sentences are in `trainables.transformer`.
 """
 
 from __future__ import annotations
@@ -15,27 +15,51 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainables.config import ENCODER_FACTS, EncoderKind
+from trainables.config import ENCODER_FACTS, EncoderKind, TrialConfig
+from trainables.errors import WeightsError
+from trainables.transformer import build_transformer, random_transformer, read_transformer
 
 RESNET8_WIDTH = 32
 _IMAGENET_STEM = (64, 3, 7, 7)
-
-
-class WeightsError(ValueError):
-    """The encoder's initial weights cannot be had or do not fit it."""
 
 
 _IN_SNAPSHOT = "encoder."
 """What an encoder's names begin with among a whole model's."""
 
 
-def build_encoder(kind: EncoderKind) -> nn.Module:
-    """Builds an encoder, randomly initialised: a batch of items to (batch, ENCODER_FACTS[kind].dim)."""
-    return ENCODERS[kind]()
+def build_encoder(
+    config: TrialConfig, with_initial_weights: bool = True, description: Path | None = None
+) -> nn.Module:
+    """Builds the encoder of a training: a batch of items to (batch, config.embedding_dim).
+
+    Args:
+        config: the training that it is for.
+        with_initial_weights: whether to load `config.encoder_weights`; else it is randomly initialised.
+        description: the folder of a snapshot that says what a transformer without initial weights is;
+            one of MiniLM's depth where left out.
+
+    Raises:
+        WeightsError: the weights cannot be had, or do not fit.
+    """
+    if config.encoder == "transformer":
+        if with_initial_weights:
+            return build_transformer(config.encoder_weights, config.embedding_dim, config.bucketing)
+        if description is not None:
+            return read_transformer(description, config.bucketing)
+        return random_transformer(config.embedding_dim, config.bucketing)
+    encoder = build_image_encoder(config.encoder)
+    if with_initial_weights:
+        load_weights(encoder, config.encoder, config.encoder_weights)
+    return encoder
+
+
+def build_image_encoder(kind: EncoderKind) -> nn.Module:
+    """Builds an encoder of images, randomly initialised: (batch, channel, h, w) to (batch, dim)."""
+    return IMAGE_ENCODERS[kind]()
 
 
 def load_weights(encoder: nn.Module, kind: EncoderKind, weights: str) -> None:
-    """Puts initial weights into an encoder that `build_encoder` made.
+    """Puts initial weights into an encoder of images.
 
     Args:
         encoder: changed in place.
@@ -182,7 +206,7 @@ def _convolution(channels_in: int, channels_out: int, stride: int) -> list[nn.Mo
     ]
 
 
-ENCODERS: dict[EncoderKind, Callable[[], nn.Module]] = {
+IMAGE_ENCODERS: dict[EncoderKind, Callable[[], nn.Module]] = {
     "resnet34": _resnet34,
     "resnet8": _resnet8,
     "digits_cnn": _digits_cnn,

@@ -1,13 +1,14 @@
 """The final evaluation of one snapshot: test metrics and the data behind the paper's figures.
 
 Called by `orchestrator.final_evaluation` for the points that a sweep keeps, or by hand for any snapshot.
-The gallery of the test queries is the whole training set, validation images included.
+The gallery of the test queries is the whole training set, validation images included; of sentences see
+`trainables.similarity_evaluation`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,9 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trainables.config import TrialConfig
+from trainables.config import HeadConfig, TrialConfig
+from trainables.data import Dataset as AnyDataset
+from trainables.data import load_dataset
 from trainables.execution import choose_device
-from trainables.images import Dataset, load_dataset
+from trainables.images import Dataset
 from trainables.metrics import (
     Spectrum,
     correlation_matrix,
@@ -32,7 +35,7 @@ from trainables.metrics import (
     spectrum,
     top_product_labels,
 )
-from trainables.models import Features
+from trainables.models import Embedder, Features, build_model
 from trainables.randomness import derive_seed
 from trainables.reports import (
     CORRELATION,
@@ -44,7 +47,10 @@ from trainables.reports import (
     TRUNCATIONS,
     TSNE,
 )
+from trainables.sentences import SentenceDataset
+from trainables.similarity_evaluation import Parts, evaluate_similarity
 from trainables.snapshots import read_snapshot
+from trainables.spectra import spectrum_table
 from trainables.validation import embed
 from trainables.whole_folder import whole_folder
 
@@ -114,12 +120,29 @@ def evaluate_snapshot(
     snapshot = read_snapshot(snapshot_folder)
     config = snapshot.config if device is None else snapshot.config.model_copy(update={"device": device})
     torch_device = choose_device(config)
-    dataset = load_dataset(config.dataset, config.data, torch_device)
-    model = snapshot.model.to(torch_device)
-    parts = [embed(model, part) for part in (dataset.training, dataset.validation, dataset.test)]
-    result = evaluate_features(config, dataset, *parts)
-    _write(folder, result, snapshot.report.metrics, snapshot.report.epoch)
+    dataset = load_dataset(config, torch_device)
+    parts = _embed_parts(snapshot.model.to(torch_device), dataset)
+    validation_metrics = snapshot.report.metrics
+    if isinstance(dataset, SentenceDataset):
+        baseline = config.model_copy(update={"head": HeadConfig(kind="none")})
+        untouched = _embed_parts(build_model(baseline).to(torch_device), dataset)
+        result = evaluate_similarity(dataset, parts, untouched)
+        tables = result.tables()
+    else:
+        result = evaluate_features(config, dataset, *parts)
+        tables = _tables(result, validation_metrics)
+    summary = {
+        "epoch": snapshot.report.epoch,
+        "test": result.metrics,
+        "validation": validation_metrics,
+    }
+    _write(folder, summary, tables, result.correlations)
     return result.metrics
+
+
+def _embed_parts(model: Embedder, dataset: AnyDataset) -> Parts:
+    parts = dataset.training, dataset.validation, dataset.test
+    return Parts(*(embed(model, part) for part in parts))
 
 
 def evaluate_features(
@@ -196,13 +219,17 @@ def tsne_coordinates(vectors: Float[Tensor, "item dim"], components: Spectrum, s
     return tsne.fit_transform(coordinates.float().cpu().numpy()).astype(np.float32)
 
 
-def _write(folder: Path, result: Evaluation, validation_metrics: dict[str, float], epoch: int) -> None:
+def _write(
+    folder: Path,
+    summary: dict[str, object],
+    tables: Mapping[str, pd.DataFrame],
+    correlations: Mapping[str, Tensor],
+) -> None:
     with whole_folder(folder) as partial:
-        summary = {"epoch": epoch, "test": result.metrics, "validation": validation_metrics}
         (partial / SUMMARY).write_text(json.dumps(summary, indent=2))
-        for name, table in _tables(result, validation_metrics).items():
+        for name, table in tables.items():
             table.to_parquet(partial / name, index=False)
-        matrices = {name: m.float().cpu().numpy() for name, m in result.correlations.items()}
+        matrices = {name: m.float().cpu().numpy() for name, m in correlations.items()}
         np.savez_compressed(partial / CORRELATION, allow_pickle=False, **matrices)
 
 
@@ -210,13 +237,6 @@ def _tables(result: Evaluation, validation_metrics: dict[str, float]) -> dict[st
     import pandas as pd
 
     ranks = range(1, NUM_RECALLS + 1)
-    spectra = []
-    for stage, variances in result.spectra.items():
-        values = variances.cpu().numpy()
-        share = values.cumsum() / max(values.sum(), np.finfo(np.float64).tiny)
-        numbers = np.arange(1, len(values) + 1)
-        columns = {"stage": stage, "component": numbers, "variance": values, "cumulative_share": share}
-        spectra.append(pd.DataFrame(columns))
     return {
         TRUNCATION: pd.DataFrame(result.truncations, columns=Truncation._fields),
         RECALL: pd.DataFrame(
@@ -226,7 +246,7 @@ def _tables(result: Evaluation, validation_metrics: dict[str, float]) -> dict[st
                 "validation": [validation_metrics[f"recall_at_{k}"] for k in ranks],
             }
         ),
-        SPECTRUM: pd.concat(spectra, ignore_index=True),
+        SPECTRUM: spectrum_table(result.spectra),
         TSNE: pd.DataFrame(
             {"x": result.tsne[:, 0], "y": result.tsne[:, 1], "label": result.tsne_labels}
         ),

@@ -12,6 +12,7 @@ import torch.compiler.config as compiler_config
 from torch import Tensor, nn
 
 from trainables.config import TrialConfig
+from trainables.data import Items
 from trainables.distributed import SINGLE, WorkerGroup
 from trainables.models import Embedder, build_model
 
@@ -62,21 +63,26 @@ class Placed(NamedTuple):
     """
 
     model: Embedder
-    replica: Callable[[Tensor], Tensor]
+    replica: Callable[[Items], Tensor]
 
 
 _WARM_MODELS: dict[object, Placed] = {}
 
 
-def place_model(config: TrialConfig, device: torch.device, group: WorkerGroup = SINGLE) -> Placed:
-    """The initialised model of `config` on `device`.
+def place_model(
+    config: TrialConfig,
+    device: torch.device,
+    group: WorkerGroup = SINGLE,
+    with_initial_weights: bool = True,
+) -> Placed:
+    """The initialised model of `config` on `device`; see `trainables.models.build_model`.
 
     With `config.compile`, trainings in one process whose encoder takes equal batches share one encoder
     with its compiled graphs, whatever their heads: its parameters stay where they are in memory and
     take on the new values, so that CUDA graphs stay valid. Only one such training may run in a process
     at a time.
     """
-    model = build_model(config).to(device)
+    model = build_model(config, with_initial_weights).to(device)
     group.synchronize_batch_norm(model)
     if group.size > 1 or not config.compile:
         return Placed(model, model)
@@ -114,8 +120,8 @@ def replicate(config: TrialConfig, placed: Placed, group: WorkerGroup) -> Placed
 
 
 def _compile(
-    function: Callable[[Tensor], Tensor] | nn.Module, device: torch.device
-) -> Callable[[Tensor], Tensor]:
+    function: Callable[[Items], Tensor] | nn.Module, device: torch.device
+) -> Callable[[Items], Tensor]:
     # Rather an error than graphs that are given up in silence.
     compiler_config.fail_on_recompile_limit_hit = True
     mode = "reduce-overhead" if device.type == "cuda" else "default"

@@ -9,10 +9,8 @@ import contextlib
 import http.client
 import io
 import logging
-import os
 import tempfile
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +19,11 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from trainables import image_tables
+from trainables.array_cache import CACHE_VARIABLE, cache_root
+from trainables.errors import DataError
+from trainables.hub import brief, downloads_only, hub_fault, without_noise
 from trainables.image_tables import (
-    DataError,
     ImageDataset,
-    brief,
     damaged_file,
     decode,
     default_source,
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TORCHVISION = "torchvision"
-CACHE_VARIABLE = "MONOCON_CACHE"
-HUB_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,14 +46,6 @@ class RawImages:
     train_labels: Int64[np.ndarray, " train"]
     test_images: UInt8[np.ndarray, "test 3 32 32"]
     test_labels: Int64[np.ndarray, " test"]
-
-
-def cache_root() -> Path:
-    """The folder in which this node keeps what it downloaded and decoded."""
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named).expanduser().absolute()
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser().absolute() / "monocon"
 
 
 def read_images(dataset: ImageDataset, source: str) -> RawImages:
@@ -129,7 +118,7 @@ def _read_tables(dataset: ImageDataset, source: str) -> dict[str, pyarrow.Table]
 
     try:
         # Streaming reads the files themselves; otherwise they are first copied into a cache.
-        with _without_noise(), tempfile.TemporaryDirectory() as locks:
+        with without_noise(), tempfile.TemporaryDirectory() as locks:
             splits = load_dataset(str(directory), streaming=True, cache_dir=locks)
             return take_splits(splits, dataset, source)
     except DataError:
@@ -146,30 +135,17 @@ def _read_hub(dataset: ImageDataset, source: str) -> dict[str, pyarrow.Table]:
     from datasets import load_dataset
     from huggingface_hub.errors import HfHubHTTPError
 
-    fault = _hub_fault(source)
+    fault = hub_fault(source, "dataset")
     has_answered = fault is None or isinstance(fault, HfHubHTTPError)
     if not has_answered:
         logger.info("%s: the hub is out of reach, looking among earlier downloads", source)
     try:
-        with _without_noise(), contextlib.nullcontext() if has_answered else _downloads_only():
+        with without_noise(), contextlib.nullcontext() if has_answered else downloads_only():
             return take_splits(load_dataset(source), dataset, source)
     except DataError:
         raise
     except Exception as error:  # What httpx, pyarrow and yaml raise shares no base.
         raise DataError(_hub_message(dataset, source, fault or error)) from error
-
-
-def _hub_fault(source: str) -> Exception | None:
-    """Why the hub has no answer for `source`; asked once, where `load_dataset` would retry for long."""
-    from datasets import config
-    from huggingface_hub import HfApi
-
-    try:
-        with _without_noise():
-            HfApi(endpoint=config.HF_ENDPOINT).dataset_info(source, timeout=HUB_TIMEOUT_S)
-    except Exception as error:  # noqa: BLE001 - which HTTP library's errors these are varies by version
-        return error
-    return None
 
 
 def _hub_message(dataset: ImageDataset, source: str, error: Exception) -> str:
@@ -191,36 +167,6 @@ def _hub_message(dataset: ImageDataset, source: str, error: Exception) -> str:
         f"data.source: {source} cannot be had from the hub: {brief(error)}; either give this node "
         f"network access to the hub, or set data.source to {directory}"
     )
-
-
-@contextlib.contextmanager
-def _downloads_only() -> Iterator[None]:
-    """Has `datasets` use what it downloaded earlier, without asking the hub."""
-    from datasets import config
-
-    was_offline = config.HF_HUB_OFFLINE
-    config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        config.HF_HUB_OFFLINE = was_offline
-
-
-@contextlib.contextmanager
-def _without_noise() -> Iterator[None]:
-    """Keeps `datasets` and `huggingface_hub` from progress bars and from logging what we report."""
-    import datasets.utils.logging
-    import huggingface_hub.utils.logging
-
-    with contextlib.ExitStack() as stack:
-        for library in (datasets, huggingface_hub):
-            log = library.utils.logging
-            stack.callback(log.set_verbosity, log.get_verbosity())
-            log.set_verbosity(logging.CRITICAL)
-            if not library.utils.are_progress_bars_disabled():
-                stack.callback(library.utils.enable_progress_bars)
-                library.utils.disable_progress_bars()
-        yield
 
 
 def _read_torchvision(dataset: ImageDataset) -> RawImages:

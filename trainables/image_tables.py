@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
-from trainables.config import DATASET_FACTS
+from trainables.errors import DataError
+from trainables.hub import brief
 
 if TYPE_CHECKING:
     import pyarrow
@@ -23,12 +24,10 @@ ImageDataset = Literal["cifar10", "cifar100"]
 DEFAULT_SOURCES: dict[ImageDataset, str] = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 LABEL_COLUMNS: dict[ImageDataset, str] = {"cifar10": "label", "cifar100": "fine_label"}
 IMAGE_COLUMN = "img"
+IMAGE_SHAPE = (3, 32, 32)
+NUM_CLASSES: dict[ImageDataset, int] = {"cifar10": 10, "cifar100": 100}
 NUM_ROWS = {"train": 50_000, "test": 10_000}
 """The splits of both datasets."""
-
-
-class DataError(ValueError):
-    """The data that was asked for cannot be had; the message says what is wrong and what to change."""
 
 
 def default_source(dataset: ImageDataset) -> str:
@@ -121,7 +120,7 @@ def decode(
         )
     numbers = labels.to_numpy().astype(np.int64)
     _check_labels(numbers, dataset, place)
-    images = np.empty((len(table), *DATASET_FACTS[dataset].item_shape), np.uint8)
+    images = np.empty((len(table), *IMAGE_SHAPE), np.uint8)
     encoded = table.select([IMAGE_COLUMN]).flatten().column(f"{IMAGE_COLUMN}.bytes")
     for row, image in enumerate(encoded.to_pylist()):
         images[row] = _decode_image(image, f"row {row} of {place}").transpose(2, 0, 1)
@@ -149,7 +148,7 @@ def _decode_image(encoded: bytes | None, place: str) -> UInt8[np.ndarray, "h w c
 
 
 def _check_labels(labels: Int64[np.ndarray, " item"], dataset: ImageDataset, place: str) -> None:
-    num_classes = DATASET_FACTS[dataset].num_classes
+    num_classes = NUM_CLASSES[dataset]
     outside = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if outside.size:
         raise DataError(
@@ -166,9 +165,3 @@ def _check_labels(labels: Int64[np.ndarray, " item"], dataset: ImageDataset, pla
 
 def _listed(names: Any) -> str:
     return ", ".join(map(str, names)) or "none"
-
-
-def brief(error: Exception) -> str:
-    """An error in one line of bearable length."""
-    text = " ".join(str(error).split())
-    return f"{text[:300] or 'no reason given'} ({type(error).__name__})"

@@ -6,17 +6,20 @@ import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Int, Num
+from jaxtyping import Float, Int, Num
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from trainables.config import DATASET_FACTS, DataConfig, DatasetName
-from trainables.image_cache import SPLIT_SEED, open_images
-from trainables.image_tables import DataError
+from trainables.config import DataConfig, DatasetName
+from trainables.errors import DataError
+from trainables.image_cache import NUM_VALIDATION_ROWS, SPLIT_SEED, open_images
+from trainables.metrics import knn_accuracy, nearest_labels, recalls
+from trainables.reports import Task
 
+DIGITS_NUM_TRAINING = 1197
 DIGITS_NUM_VALIDATION = 300
 
 
@@ -34,6 +37,22 @@ class Subset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def annotations(self) -> dict[str, Tensor]:
+        """What is known of the items, by name."""
+        return {"labels": self.labels}
+
+    def num_views(self, num_views: int) -> int:
+        """Views of an item in a batch."""
+        return num_views
+
+    def views(
+        self, rows: Int[Tensor, " row"], num_views: int
+    ) -> tuple[Int[Tensor, " view"], Int[Tensor, " view"]]:
+        """Items and labels of a batch of rows."""
+        items = rows.repeat(num_views)
+        return items, self.labels[items]
 
     def to(self, device: torch.device) -> Subset:
         return Subset(self.items.to(device), self.labels.to(device))
@@ -54,6 +73,15 @@ class Dataset:
     training: Subset
     validation: Subset
     test: Subset
+    task: ClassVar[Task] = "classification"
+
+    def quality(
+        self, gallery: Float[Tensor, "item dim"], queries: Float[Tensor, "query dim"]
+    ) -> dict[str, float]:
+        """How well embeddings of training and validation images serve the task."""
+        neighbours = nearest_labels(queries, gallery, self.training.labels)
+        labels = self.validation.labels
+        return {"knn_accuracy": knn_accuracy(neighbours, labels), **recalls(neighbours, labels)}
 
     def test_gallery(self) -> Subset:
         """All training images, validation included: the gallery of the test queries."""
@@ -61,24 +89,28 @@ class Dataset:
         return Subset(torch.cat([p.items for p in parts]), torch.cat([p.labels for p in parts]))
 
 
-def load_dataset(name: DatasetName, data: DataConfig, device: torch.device) -> Dataset:
+def load_images(name: DatasetName, data: DataConfig, device: torch.device) -> Dataset:
     """Loads a dataset once a process and keeps it on `device`.
 
     Raises:
         trainables.image_sources.DataError: it cannot be had.
     """
-    return _load(name, data.source, data.num_classes, data.num_training_items, device)
+    return _load(name, data.model_dump_json(), device)
 
 
 def require_items(name: DatasetName, data: DataConfig) -> None:
     """Sees that a dataset has what `data` asks for, without bringing it to a device.
 
     Raises:
-        trainables.image_sources.DataError: it cannot be had, or has fewer items.
+        trainables.errors.DataError: it cannot be had, or has fewer items.
     """
-    below = data.num_classes or DATASET_FACTS[name].num_classes
-    labels = DATASETS[name](data.source).training.labels
+    labels = DATASETS[name](data).training.labels
+    below = data.num_classes or _num_classes(labels)
     _require(data.num_training_items, int((labels < below).sum()), below)
+
+
+def _num_classes(labels: Int[Tensor, " item"]) -> int:
+    return int(labels.max()) + 1
 
 
 def _require(num_wanted: int | None, num_items: int, num_classes: int) -> None:
@@ -90,25 +122,20 @@ def _require(num_wanted: int | None, num_items: int, num_classes: int) -> None:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(
-    name: DatasetName,
-    source: str | None,
-    num_classes: int | None,
-    num_training_items: int | None,
-    device: torch.device,
-) -> Dataset:
-    dataset = DATASETS[name](source)
-    below = num_classes or DATASET_FACTS[name].num_classes
+def _load(name: DatasetName, settings: str, device: torch.device) -> Dataset:
+    data = DataConfig.model_validate_json(settings)
+    dataset = DATASETS[name](data)
+    below = data.num_classes or _num_classes(dataset.training.labels)
     parts = dataset.training, dataset.validation, dataset.test
     training, validation, test = (part.below(below).to(device) for part in parts)
-    _require(num_training_items, len(training), below)
-    return Dataset(training.rows(0, num_training_items), validation, test)
+    _require(data.num_training_items, len(training), below)
+    return Dataset(training.rows(0, data.num_training_items), validation, test)
 
 
-def _cifar(name: Literal["cifar10", "cifar100"], source: str | None) -> Dataset:
+def _cifar(name: Literal["cifar10", "cifar100"], data: DataConfig) -> Dataset:
     """CIFAR at 32x32, uint8: 45,000 training, 5,000 validation and 10,000 test images."""
-    images = open_images(name, source)
-    num_training = DATASET_FACTS[name].num_training_items
+    images = open_images(name, data.source)
+    num_training = len(images.train_labels) - NUM_VALIDATION_ROWS
     all_training = Subset(images.train_images, images.train_labels)
     return Dataset(
         training=all_training.rows(0, num_training),
@@ -117,21 +144,21 @@ def _cifar(name: Literal["cifar10", "cifar100"], source: str | None) -> Dataset:
     )
 
 
-def _digits(source: str | None) -> Dataset:
+def _digits(data: DataConfig) -> Dataset:
     """scikit-learn's bundled 8x8 digits: 1,197 training, 300 validation, 300 test images in [0, 1]."""
-    assert source is None
+    assert data.source is None
     pixels, targets = load_digits(return_X_y=True)
     images = torch.tensor(pixels, dtype=torch.float32).div(16).reshape(-1, 1, 8, 8)
     labels = torch.tensor(targets, dtype=torch.long)
     order = list(range(len(labels)))
     random.Random(SPLIT_SEED).shuffle(order)
     shuffled = Subset(images[order], labels[order])
-    start = DATASET_FACTS["digits"].num_training_items
+    start = DIGITS_NUM_TRAINING
     stop = start + DIGITS_NUM_VALIDATION
     return Dataset(shuffled.rows(0, start), shuffled.rows(start, stop), shuffled.rows(stop))
 
 
-DATASETS: dict[DatasetName, Callable[[str | None], Dataset]] = {
+DATASETS: dict[DatasetName, Callable[[DataConfig], Dataset]] = {
     "cifar100": functools.partial(_cifar, "cifar100"),
     "cifar10": functools.partial(_cifar, "cifar10"),
     "digits": _digits,

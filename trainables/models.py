@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from trainables.config import ENCODER_FACTS, TrialConfig
-from trainables.encoders import build_encoder, load_weights
+from trainables.data import Items
+from trainables.encoders import build_encoder
 from trainables.heads import build_head
 from trainables.randomness import derive_seed
 
@@ -29,7 +31,8 @@ class Features(NamedTuple):
 class Embedder(nn.Module):
     """Input normalisation, encoder, head and L2 normalisation.
 
-    Calling it with images, uint8 in [0, 255] or floating point in [0, 1], gives unit-length embeddings.
+    Calling it with images, uint8 in [0, 255] or floating point in [0, 1], or with sentences, as the
+    encoder takes them, gives unit-length embeddings.
 
     Attributes:
         precision: of the encoder, torch.float32 or torch.bfloat16. The head is always float32: with
@@ -50,12 +53,12 @@ class Embedder(nn.Module):
         self.head = head
         self.precision = precision
 
-    def features(self, items: Num[Tensor, "batch channel h w"]) -> Features:
+    def features(self, items: Items) -> Features:
         return self.project(self.encode(items))
 
-    def encode(self, items: Num[Tensor, "batch channel h w"]) -> Float[Tensor, "batch dim"]:
+    def encode(self, items: Items) -> Float[Tensor, "batch dim"]:
         """The encoder's output."""
-        if items.dtype == torch.uint8:
+        if isinstance(items, Tensor) and items.dtype == torch.uint8:
             items = items.float() / 255
         with self._autocast(items.device):
             encoded = self.encoder(self.normalize(items))
@@ -66,7 +69,7 @@ class Embedder(nn.Module):
         projected = self.head(encoded)
         return Features(encoded, projected, functional.normalize(projected, dim=1))
 
-    def forward(self, items: Num[Tensor, "batch channel h w"]) -> Float[Tensor, "batch dim"]:
+    def forward(self, items: Items) -> Float[Tensor, "batch dim"]:
         return self.features(items).embedding
 
     def _autocast(self, device: torch.device) -> torch.autocast:
@@ -89,7 +92,9 @@ class ImageNormalization(nn.Module):
         return (images - self.mean) / self.deviation
 
 
-def build_model(config: TrialConfig, with_initial_weights: bool = True) -> Embedder:
+def build_model(
+    config: TrialConfig, with_initial_weights: bool = True, description: Path | None = None
+) -> Embedder:
     """Builds and initialises the model of `config`.
 
     Encoder and head draw from streams of their own, so that every head kind starts from the same
@@ -98,18 +103,17 @@ def build_model(config: TrialConfig, with_initial_weights: bool = True) -> Embed
     Args:
         config: the training that it is for.
         with_initial_weights: whether to load `config.encoder_weights`; not where others follow.
+        description: the folder of a snapshot that says what a transformer without initial weights is.
 
     Raises:
-        trainables.encoders.WeightsError: the encoder's weights cannot be had.
+        trainables.errors.WeightsError: the encoder's weights cannot be had.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "encoder initialisation"))
-        encoder = build_encoder(config.encoder)
+        encoder = build_encoder(config, with_initial_weights, description)
         torch.manual_seed(derive_seed(config.seed, "head initialisation"))
         head = build_head(config.head, config.embedding_dim)
-    if with_initial_weights:
-        load_weights(encoder, config.encoder, config.encoder_weights)
-    if config.channels_last:
+    if config.channels_last and ENCODER_FACTS[config.encoder].num_channels:
         encoder = encoder.to(memory_format=torch.channels_last)
     is_colour = ENCODER_FACTS[config.encoder].num_channels == 3
     normalize = ImageNormalization() if is_colour else nn.Identity()

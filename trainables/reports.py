@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Direction = Literal["min", "max"]
+Task = Literal["classification", "similarity"]
+"""What embeddings are judged by: the labels of images' neighbours, or the scores of sentence pairs."""
 NUM_RECALLS = 20
 TRUNCATIONS = (128, 64, 16, 8)
 """Numbers of components that a final evaluation cuts embeddings down to (paper, Table 3, and 8)."""
@@ -20,6 +22,7 @@ RECALL = "recall.parquet"
 SPECTRUM = "spectrum.parquet"
 CORRELATION = "correlation.npz"
 TSNE = "tsne.parquet"
+UNTOUCHED = "untouched.parquet"
 VARIANCE_SHARES: dict[str, float] = {
     "d_eff_90": 0.90,
     "d_eff_95": 0.95,
@@ -37,19 +40,32 @@ class Metric:
         description: one line with unit.
         worst: the worst value there can be (the hypervolume's reference), `"embedding_dim"` where
             it is the embedding's width, None where there is no such bound.
+        task: the one task that yields it; None for all.
     """
 
     direction: Direction
     description: str
     worst: float | Literal["embedding_dim"] | None = None
+    task: Task | None = None
 
 
 METRICS: dict[str, Metric] = {
-    "knn_accuracy": Metric("max", "5-NN accuracy on the validation queries, fraction", 0.0),
+    "knn_accuracy": Metric(
+        "max", "5-NN accuracy on the validation queries, fraction", 0.0, "classification"
+    ),
     **{
-        f"recall_at_{k}": Metric("max", f"share of queries with a hit among {k} nearest", 0.0)
+        f"recall_at_{k}": Metric(
+            "max", f"share of queries with a hit among {k} nearest", 0.0, "classification"
+        )
         for k in range(1, NUM_RECALLS + 1)
     },
+    # 0 rather than -1 is the worst: what scores that have nothing to do with the pairs give.
+    "spearman": Metric(
+        "max",
+        "Spearman correlation of cosine similarity and score on validation pairs",
+        0.0,
+        "similarity",
+    ),
     **{
         name: Metric("min", f"principal components for {share:.1%} of variance", "embedding_dim")
         for name, share in VARIANCE_SHARES.items()
@@ -73,8 +89,15 @@ METRICS: dict[str, Metric] = {
 METRIC_NAMES_IN_SHORT = [n for n in METRICS if not n.startswith("recall")] + [
     "recall_at_1 .. recall_at_20"
 ]
+SELECTED_BY: dict[Task, str] = {"classification": "knn_accuracy", "similarity": "spearman"}
+"""The metric by which a training is stopped early, and its best epoch chosen."""
 TRAINING_METRICS = ("train_loss", "no_positive_share", "epoch_time_s")
 """The metrics that every epoch has, validated or not."""
+
+
+def metrics_of(task: Task) -> dict[str, Metric]:
+    """The metrics that a task's validations yield."""
+    return {name: metric for name, metric in METRICS.items() if metric.task in (None, task)}
 
 
 @dataclass(frozen=True)
@@ -83,7 +106,7 @@ class EpochReport:
 
     Attributes:
         epoch: epochs of the main phase completed, from 1.
-        metrics: every name in METRICS.
+        metrics: every name in METRICS of the training's task.
         training: the TRAINING_METRICS of each epoch since the last report, by epoch.
     """
 

@@ -1,8 +1,8 @@
 """A snapshot: one model of one epoch on disk, enough to use it without the sweep that made it.
 
-A folder with `snapshot.json` (configuration and report), `weights.safetensors` and, where wanted,
-`embeddings.safetensors`. Written under a temporary name and renamed, so it is whole or absent.
-Weights are tensors only: nothing is ever unpickled.
+A folder with `snapshot.json` (configuration and report), `weights.safetensors`, of a transformer
+`encoder` (its architecture and tokeniser) and, where wanted, `embeddings.safetensors`. Written under a
+temporary name and renamed, so it is whole or absent. Weights are tensors only, none is ever unpickled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -20,12 +20,15 @@ from trainables.config import TrialConfig
 from trainables.metrics import Spectrum, reconstruction_errors, spectrum
 from trainables.models import Embedder, build_model
 from trainables.reports import EpochReport
+from trainables.sentences import Sentences
+from trainables.transformer import TransformerEncoder
 from trainables.validation import Validation, embed
 from trainables.whole_folder import whole_folder
 
 MANIFEST = "snapshot.json"
 WEIGHTS = "weights.safetensors"
 EMBEDDINGS = "embeddings.safetensors"
+DESCRIPTION = "encoder"
 EMBEDDING_VARIANCE_SHARE = 0.999
 
 
@@ -42,6 +45,12 @@ class Snapshot:
     config: TrialConfig
     report: EpochReport
     model: Embedder
+
+    def sentences(self, texts: list[str]) -> Sentences:
+        """Texts as the model takes them, in batches of any size; on the CPU."""
+        encoder = self.model.encoder
+        assert isinstance(encoder, TransformerEncoder) and encoder.tokenizer is not None
+        return Sentences.of_texts(texts, encoder.tokenizer, self.config.data.max_length)
 
 
 def write_snapshot(
@@ -61,6 +70,8 @@ def write_snapshot(
         if with_embeddings:
             (partial / EMBEDDINGS).write_bytes(save(compact_embeddings(validation)))
         manifest = {"config": config.model_dump(), "report": validation.report.to_dict()}
+        if isinstance(validation.model.encoder, TransformerEncoder):
+            validation.model.encoder.save_description(partial / DESCRIPTION)
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2))
 
 
@@ -79,7 +90,7 @@ def read_snapshot(folder: str | Path) -> Snapshot:
         report = EpochReport.from_dict(manifest["report"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / MANIFEST} is not a snapshot's manifest: {error!r}") from error
-    model = build_model(config, with_initial_weights=False)
+    model = build_model(config, with_initial_weights=False, description=folder / DESCRIPTION)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -94,9 +105,11 @@ def compact_embeddings(validation: Validation) -> dict[str, Tensor]:
     N x (d_eff at 99.9 %) numbers instead of N x d_enc. `restore_embeddings` inverts it.
 
     Returns:
-        float32 `mean` (dim,), `basis` (dim, k), and for each part `PART_coordinates` (item, k),
-        int64 `PART_labels` (item,), and the loss: `PART_error`, the RMS residual per entry, and
-        `PART_error_relative`, the squared residual as a share of the variance.
+        float32 `mean` (dim,), `basis` (dim, k), and for each part `PART_coordinates` (item, k), of
+        images int64 `PART_labels` (item,), of sentences the rows of each pair, int64 `PART_first` and
+        `PART_second` (pair,), and float64 `PART_scores` (pair,) where they have scores; and the loss:
+        `PART_error`, the RMS residual per entry, and `PART_error_relative`, the squared residual as a
+        share of the variance.
     """
     dataset = validation.dataset
     assert validation.gallery is not None and validation.queries is not None
@@ -110,7 +123,7 @@ def compact_embeddings(validation: Validation) -> dict[str, Tensor]:
     for name, vectors in embedded.items():
         errors = reconstruction_errors(vectors, components)
         tensors[f"{name}_coordinates"] = _coordinates(vectors, components, k)
-        tensors[f"{name}_labels"] = parts[name].labels
+        tensors |= {f"{name}_{what}": values for what, values in parts[name].annotations.items()}
         tensors[f"{name}_error"] = errors.absolute[k]
         tensors[f"{name}_error_relative"] = errors.relative[k]
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
@@ -124,8 +137,11 @@ def _coordinates(
 
 def restore_embeddings(
     path: str | Path, part: str
-) -> tuple[Float[Tensor, "item dim"], Int[Tensor, " item"]]:
-    """Embeddings and labels of one part ("train", "validation", "test") from `compact_embeddings`."""
+) -> tuple[Float[Tensor, "item dim"], dict[str, Tensor]]:
+    """Embeddings of one part ("train", "validation", "test") from `compact_embeddings`, and what is
+    known of its items: `labels`, or of sentences `first`, `second` and `scores`.
+    """
     tensors = load_file(path)
     vectors = tensors["mean"] + tensors[f"{part}_coordinates"] @ tensors["basis"].T
-    return vectors, tensors[f"{part}_labels"]
+    names = [f"{part}_{name}" for name in ("labels", "first", "second", "scores")]
+    return vectors, {n.removeprefix(f"{part}_"): tensors[n] for n in names if n in tensors}

@@ -6,6 +6,7 @@ appendix A); each epoch of both phases can be the last before a kill, see `train
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from trainables.batches import Batch, Batches
 from trainables.checkpoint import CheckpointError, CheckpointFile, Keeper, PhaseName
-from trainables.config import DATASET_FACTS, TrialConfig
+from trainables.config import TrialConfig
+from trainables.data import Dataset, Part, load_dataset
 from trainables.distributed import SINGLE, WorkerGroup
 from trainables.execution import (
     Placed,
@@ -28,10 +30,12 @@ from trainables.execution import (
     place_model,
     replicate,
 )
-from trainables.images import Dataset, Subset, load_dataset
+from trainables.images import Subset
 from trainables.losses import SupConLoss, supcon_loss
 from trainables.models import Embedder
-from trainables.reports import TRAINING_METRICS, DivergedError, EpochReport
+from trainables.randomness import derive_seed, generator
+from trainables.reports import SELECTED_BY, TRAINING_METRICS, DivergedError, EpochReport
+from trainables.sentences import SentencePairs, Sentences
 from trainables.validation import Validation, validate
 
 Listener = Callable[[Validation], None]
@@ -88,7 +92,7 @@ def fit(
             used nor set aside.
     """
     device = choose_device(config)
-    dataset = load_dataset(config.dataset, config.data, device)
+    dataset = load_dataset(config, device)
     fault = ""
     try:
         _fit(config, device, dataset, listener, group, checkpoint)
@@ -117,7 +121,7 @@ def _fit(
 
 
 def _warm_up_head(
-    config: TrialConfig, placed: Placed, data: Subset, group: WorkerGroup, keeper: Keeper
+    config: TrialConfig, placed: Placed, data: Part, group: WorkerGroup, keeper: Keeper
 ) -> None:
     """Trains the head alone; the encoder's weights rest, its BatchNorm statistics move."""
     if config.head.kind == "none" or config.warmup.epochs == 0:
@@ -160,17 +164,19 @@ def _train(
         progress.unreported = {}
         listener(Validation(report, placed.model, dataset, result.gallery, result.queries))
         del result  # the outputs for all images would stay through the next epochs
-        if is_patience_exhausted(progress.reports, config.patience_epochs):
+        if is_patience_exhausted(progress.reports, config.patience_epochs, SELECTED_BY[config.task]):
             return
 
 
-def is_patience_exhausted(reports: Sequence[EpochReport], patience_epochs: int | None) -> bool:
-    """Early stopping on an accuracy that no longer rises (paper, appendix A).
+def is_patience_exhausted(
+    reports: Sequence[EpochReport], patience_epochs: int | None, metric: str = "knn_accuracy"
+) -> bool:
+    """Early stopping on a metric that no longer rises (paper, appendix A).
 
-    True once `patience_epochs` have passed from the first report of the best accuracy to the last
+    True once `patience_epochs` have passed from the first report of its best value to the last
     report; never where it is None.
     """
-    best = max(reports, key=lambda report: report.metrics["knn_accuracy"])
+    best = max(reports, key=lambda report: report.metrics[metric])
     return patience_epochs is not None and reports[-1].epoch - best.epoch >= patience_epochs
 
 
@@ -179,7 +185,7 @@ def _make_phase(
     config: TrialConfig,
     placed: Placed,
     optimizer: AdamW,
-    data: Subset,
+    data: Part,
     group: WorkerGroup,
 ) -> _Phase:
     """To be called once it is set which parameters are trained."""
@@ -205,11 +211,26 @@ def _epochs(
         "batches": phase.batches,
     }
     for epoch in keeper.epochs(phase.name, phase.num_epochs, parts):
-        training = train_epoch(config, phase.placed, phase.optimizer, phase.batches, group)
+        with _dropout_stream(config, phase, epoch, group):
+            training = train_epoch(config, phase.placed, phase.optimizer, phase.batches, group)
         if not math.isfinite(training.loss):
             raise DivergedError(epoch, phase.name)
         phase.schedule.step()
         yield epoch, training
+
+
+@contextlib.contextmanager
+def _dropout_stream(
+    config: TrialConfig, phase: _Phase, epoch: int, group: WorkerGroup
+) -> Iterator[None]:
+    """Has dropout, which draws from torch's own generators, draw what belongs to this epoch alone, so
+    that a training that is resumed goes on as it would have; the caller's generators are untouched.
+    """
+    device = phase.batches.device
+    purpose = f"{phase.name} dropout, epoch {epoch}, worker {group.rank}"
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive_seed(config.seed, purpose))
+        yield
 
 
 def main_optimizer(config: TrialConfig, model: Embedder) -> AdamW:
@@ -265,20 +286,31 @@ def time_step(config: TrialConfig, num_steps: int = 2, num_items: int = 32) -> f
     whole batch.
     """
     num_items = min(num_items, config.batch_size)
-    shape = DATASET_FACTS[config.dataset].item_shape
-    items = torch.randint(0, 256, (num_items, *shape), dtype=torch.uint8)
-    labels = torch.arange(num_items) % 2
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         device = choose_device(config)
-        small = {"batch_size": num_items, "encoder_weights": "none", "compile": False}
-        placed = place_model(config.model_copy(update=small), device)
+        small = config.model_copy(update={"batch_size": num_items, "compile": False})
+        placed = place_model(small, device, with_initial_weights=False)
         optimizer = main_optimizer(config, placed.model)
-        batches = Batches(config, Subset(items, labels).to(device), "main", SINGLE)
+        data = _random_part(config, num_items).to(device)
+        batches = Batches(config, data, "main", SINGLE)
         times = [
             train_epoch(config, placed, optimizer, batches, SINGLE).time_s for _ in range(1 + num_steps)
         ]
     finally:
         torch.set_num_threads(num_threads)
     return min(times[1:]) * config.batch_size / num_items
+
+
+def _random_part(config: TrialConfig, num_items: int) -> Part:
+    """As many items as asked for; of sentences pairs, about as long as SNLI's."""
+    if config.item_shape is not None:
+        images = torch.randint(0, 256, (num_items, *config.item_shape), dtype=torch.uint8)
+        return Subset(images, torch.arange(num_items) % 2)
+    draw = generator(config.seed, "random sentences")
+    lengths = torch.randint(6, 22, (2 * num_items,), generator=draw)
+    ends = lengths.cumsum(0)
+    tokens = torch.randint(1000, 30_000, (int(ends[-1]),), generator=draw, dtype=torch.int32)
+    rows = torch.arange(num_items)
+    return SentencePairs(Sentences(tokens, ends - lengths, lengths, 0), rows, rows + num_items)

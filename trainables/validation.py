@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,14 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trainables.data import Dataset, Items, Part
 from trainables.distributed import SINGLE, WorkerGroup
-from trainables.images import Dataset, Subset
-from trainables.metrics import correlation_rms, effective_dimension, evaluate
+from trainables.metrics import compactness, correlation_rms, effective_dimension
 from trainables.models import Embedder, Features
-from trainables.reports import METRICS, TRAINING_METRICS, EpochReport
+from trainables.reports import TRAINING_METRICS, EpochReport, metrics_of
 
 _EMBED_ROWS = {"cpu": 64, "cuda": 1024}
-"""Items embedded at once: on a CPU few enough for its caches (0.7 ms an image of resnet8, not 1.3)."""
+"""Images embedded at once: on a CPU few enough for its caches (0.7 ms an image of resnet8, not 1.3)."""
+_EMBED_SENTENCES = 4096
+"""Sentences that are put into buckets of like length together, which are then embedded one by one."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,12 @@ def validate(model: Embedder, dataset: Dataset, group: WorkerGroup = SINGLE) -> 
         return ValidationResult({}, None, None)
     vectors = (gallery.encoded, gallery.projected, queries.encoded, queries.projected)
     if not all(bool(stage.isfinite().all()) for stage in vectors):
-        nan = dict.fromkeys(METRICS.keys() - set(TRAINING_METRICS), math.nan)
+        nan = dict.fromkeys(metrics_of(dataset.task).keys() - set(TRAINING_METRICS), math.nan)
         return ValidationResult(nan, gallery, queries)
-    metrics = evaluate(
-        gallery.embedding, dataset.training.labels, queries.embedding, dataset.validation.labels
-    )
+    metrics = {
+        **dataset.quality(gallery.embedding, queries.embedding),
+        **compactness(gallery.embedding, queries.embedding),
+    }
     metrics["encoder_d_eff"] = effective_dimension(gallery.encoded)
     metrics["unnormalized_d_eff"] = effective_dimension(gallery.projected)
     metrics["correlation_rms"] = correlation_rms(queries.embedding)
@@ -83,11 +87,18 @@ def validate(model: Embedder, dataset: Dataset, group: WorkerGroup = SINGLE) -> 
 
 
 @torch.no_grad()
-def embed(model: Embedder, data: Subset, group: WorkerGroup = SINGLE) -> Features:
+def embed(model: Embedder, data: Part, group: WorkerGroup = SINGLE) -> Features:
     """Encoder output, head output and embedding of every item, in the items' order."""
     model.eval()
-    own = group.share(data.items)
-    # An empty share still goes through the model once: its columns' number must be known.
-    chunks = [model.features(chunk) for chunk in own.split(_EMBED_ROWS[own.device.type])]
+    chunks = [model.features(chunk) for chunk in _chunks(data.items, group)]
     stages: list[Float[Tensor, "item dim"]] = [torch.cat(parts) for parts in zip(*chunks, strict=True)]
-    return Features(*(group.gather(stage, len(data)) for stage in stages))
+    return Features(*(group.gather(stage, len(data.items)) for stage in stages))
+
+
+def _chunks(items: Items, group: WorkerGroup) -> Iterator[Items]:
+    """This worker's share; one chunk where it is empty, so that its columns' number is known."""
+    if isinstance(items, Tensor):
+        yield from group.share(items).split(_EMBED_ROWS[items.device.type])
+    else:
+        for rows in group.share(torch.arange(len(items))).split(_EMBED_SENTENCES):
+            yield items[rows]

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from sweep_runs import ray_processes, run_sweep, training_processes, wait_for
 
 from orchestrator.retention import RetentionRule, wanted_snapshots
-from trainables.encoders import build_encoder
+from trainables.encoders import build_image_encoder
 from trainables.snapshots import EMBEDDINGS
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def test_raising_trial_is_recorded_and_its_process_is_not_reused(
     tmp_path: Path, no_ray_left: None
 ) -> None:
     weights, ledger = tmp_path / "weights.safetensors", tmp_path / "runs/raising/ledger.jsonl"
-    save_file(build_encoder("digits_cnn").state_dict(), weights)
+    save_file(build_image_encoder("digits_cnn").state_dict(), weights)
     seen: dict[int, None] = {}
 
     def watch(driver: psutil.Process) -> None:

@@ -18,7 +18,7 @@ from orchestrator.ledger import read_ledger
 from orchestrator.paths import SweepPaths
 from trainables.config import DataConfig
 from trainables.evaluation import CORRELATION, RECALL, SPECTRUM, SUMMARY, TRUNCATION, TSNE
-from trainables.images import load_dataset
+from trainables.images import load_images
 from trainables.metrics import evaluate
 from trainables.snapshots import WEIGHTS, read_snapshot
 from trainables.validation import embed
@@ -41,7 +41,7 @@ def test_exactly_the_points_of_the_front_are_evaluated(tiny_sweep: SweepRun) -> 
 def test_test_metrics_are_those_of_the_snapshot(tiny_sweep: SweepRun) -> None:
     event = _evaluations(tiny_sweep)[0]
     model = read_snapshot(tiny_sweep.paths.snapshot(event.trial, event.epoch)).model
-    digits = load_dataset("digits", DataConfig(), torch.device("cpu"))
+    digits = load_images("digits", DataConfig(), torch.device("cpu"))
     gallery, queries = embed(model, digits.test_gallery()).embedding, embed(model, digits.test).embedding
     expected = evaluate(gallery, digits.test_gallery().labels, queries, digits.test.labels)
     assert event.metrics["test_knn_accuracy"] == expected["knn_accuracy"]

@@ -16,7 +16,7 @@ from orchestrator.events import SweepEnded, TrialEnded, TrialProposed, TrialStar
 from orchestrator.retention import RetentionRule, wanted_snapshots
 from orchestrator.settings import load_settings
 from trainables.config import DataConfig, TrialConfig
-from trainables.images import load_dataset
+from trainables.images import load_images
 from trainables.reports import METRICS, TRAINING_METRICS
 from trainables.snapshots import EMBEDDINGS, read_snapshot, restore_embeddings
 from trainables.validation import embed, validate
@@ -148,7 +148,7 @@ def test_weights_from_mlflow_give_the_reported_numbers(tiny_sweep: SweepRun) -> 
     run_id = tiny_sweep.children[point.trial].info.run_id
     folder = tiny_sweep.client.download_artifacts(run_id, f"snapshots/epoch-{point.epoch:04d}")
     snapshot = read_snapshot(folder)
-    metrics = validate(snapshot.model, load_dataset("digits", DataConfig(), CPU)).metrics
+    metrics = validate(snapshot.model, load_images("digits", DataConfig(), CPU)).metrics
     assert metrics["knn_accuracy"] == point.metrics["knn_accuracy"]
     assert metrics["d_eff"] == point.metrics["d_eff"]
 
@@ -156,11 +156,11 @@ def test_weights_from_mlflow_give_the_reported_numbers(tiny_sweep: SweepRun) -> 
 def test_stored_embeddings_are_those_of_the_model(tiny_sweep: SweepRun) -> None:
     point = tiny_sweep.record.front.sorted()[0]
     folder = tiny_sweep.paths.snapshot(point.trial, point.epoch)
-    vectors, labels = restore_embeddings(folder / EMBEDDINGS, "test")
-    test = load_dataset("digits", DataConfig(), CPU).test
+    vectors, known = restore_embeddings(folder / EMBEDDINGS, "test")
+    test = load_images("digits", DataConfig(), CPU).test
     exact = embed(read_snapshot(folder).model, test).embedding
     error = (vectors - exact).square().mean().sqrt()
-    assert torch.equal(labels, test.labels)
+    assert torch.equal(known["labels"], test.labels)
     assert error < 0.05 * exact.square().mean().sqrt()
 
 

@@ -8,7 +8,7 @@ from short_trials import noisy_tiles
 
 from trainables import images
 from trainables.config import DataConfig
-from trainables.images import Dataset, load_dataset
+from trainables.images import Dataset, load_images
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
-    return load_dataset("digits", DataConfig(), torch.device("cpu"))
+    return load_images("digits", DataConfig(), torch.device("cpu"))
 
 
 @pytest.fixture

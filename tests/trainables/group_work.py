@@ -16,7 +16,7 @@ from trainables.batches import Batches
 from trainables.config import DataConfig, HeadConfig, OptimizerConfig, WarmupConfig
 from trainables.distributed import SINGLE, WorkerGroup
 from trainables.execution import Placed
-from trainables.images import Dataset, Subset, load_dataset
+from trainables.images import Dataset, Subset, load_images
 from trainables.losses import supcon_loss
 from trainables.models import Embedder, build_model
 from trainables.reports import EpochReport
@@ -63,7 +63,7 @@ class GroupResult:
 
 
 def group_work(group: WorkerGroup) -> GroupResult:
-    digits = load_dataset("digits", DataConfig(), torch.device("cpu"))
+    digits = load_images("digits", DataConfig(), torch.device("cpu"))
     dataset = Dataset(*(_head_of(part) for part in (digits.training, digits.validation, digits.test)))
     model = _float64_model(group)
     replica = group.data_parallel(model)

@@ -47,7 +47,12 @@ def labels_of(epoch: Epoch) -> list[int]:
 
 
 def items_of(epoch: Epoch) -> Tensor:
-    return torch.cat([batch.items for batch in epoch])
+    return torch.cat([images_of(batch) for batch in epoch])
+
+
+def images_of(batch: Batch) -> Tensor:
+    assert isinstance(batch.items, Tensor)
+    return batch.items
 
 
 def share_of_changed(first: Tensor, second: Tensor) -> float:
@@ -157,7 +162,7 @@ def test_views_without_augmentation_are_the_item_itself(data: Subset) -> None:
 
 def test_views_of_an_item_are_augmented_differently(data: Subset) -> None:
     (epoch,) = epochs_of(colour_trial(num_views=2), data)
-    halves = [batch.items.chunk(2) for batch in epoch]
+    halves = [images_of(batch).chunk(2) for batch in epoch]
     first, second = (torch.cat(views) for views in zip(*halves, strict=True))
     assert share_of_changed(first, second) > 0.6
 
@@ -173,7 +178,7 @@ def test_shares_of_a_group_are_the_single_workers_batches(
     for number, epoch in enumerate(expected):
         for step, batch in enumerate(epoch):
             parts = [share[number][step] for share in shares]
-            assert torch.equal(torch.cat([part.items for part in parts]), batch.items)
+            assert torch.equal(items_of(parts), images_of(batch))
             assert torch.equal(torch.cat([part.labels for part in parts]), batch.labels)
             assert {part.size for part in parts} == {batch.size}
 
@@ -182,8 +187,8 @@ def test_worker_without_an_item_still_has_its_batch(data: Subset) -> None:
     # 17 items in batches of 8: the last one has 1, so the third of 3 workers has none.
     epochs = epochs_of(colour_trial(), data.rows(0, 17), group=WorkerGroup(2, 3))
     last = epochs[0][-1]
-    assert last.items.shape == (0, 3, 32, 32) and last.labels.shape == (0,) and last.size == 1
-    assert last.items.dtype == torch.uint8
+    assert images_of(last).shape == (0, 3, 32, 32) and last.labels.shape == (0,) and last.size == 1
+    assert images_of(last).dtype == torch.uint8
 
 
 def test_batches_go_on_from_their_state(data: Subset) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchvision.models import ResNet, ResNet34_Weights, resnet34
 
 from trainables.config import EncoderKind, HeadConfig, TrialConfig
-from trainables.encoders import WeightsError, build_encoder, load_weights
+from trainables.encoders import build_image_encoder, load_weights
+from trainables.errors import WeightsError
 from trainables.heads import build_head
 from trainables.models import build_model
 
@@ -71,14 +72,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_resnet34_has_the_protocols_number_of_parameters() -> None:
-    encoder = build_encoder("resnet34")
+    encoder = build_image_encoder("resnet34")
     assert num_parameters(encoder) == 21_276_992
     assert encoder.eval()(torch.rand(2, 3, 32, 32)).shape == (2, 512)
     assert num_parameters(build_head(HeadConfig(), 512)) == 1_050_112
 
 
 def test_stem_of_resnet34_keeps_every_pixel() -> None:
-    encoder, shapes = build_encoder("resnet34").eval(), []
+    encoder, shapes = build_image_encoder("resnet34").eval(), []
     first_layer = encoder.get_submodule("layer1")
     first_layer.register_forward_pre_hook(lambda _, inputs: shapes.append(inputs[0].shape))
     encoder(torch.rand(1, 3, 32, 32))
@@ -89,7 +90,7 @@ def test_stem_of_resnet34_keeps_every_pixel() -> None:
 def test_resnet34_is_torchvisions_behind_the_stem(
     reference: ResNet, reference_files: dict[str, Path]
 ) -> None:
-    encoder = build_encoder("resnet34").eval()
+    encoder = build_image_encoder("resnet34").eval()
     load_weights(encoder, "resnet34", str(reference_files[".pt"]))
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
@@ -103,12 +104,12 @@ def test_resnet34_is_torchvisions_behind_the_stem(
 
 def test_initial_stem_has_the_scale_of_its_fan_out() -> None:
     # He initialisation: variance 2 / (3 * 3 * 64), over 1,728 weights known to 3.4 %.
-    stem = build_encoder("resnet34").state_dict()[STEM]
+    stem = build_image_encoder("resnet34").state_dict()[STEM]
     assert float(stem.var()) == pytest.approx(2 / 576, rel=0.2)
 
 
 def test_none_leaves_the_encoder_as_it_is() -> None:
-    encoder = build_encoder("resnet8")
+    encoder = build_image_encoder("resnet8")
     before = copy_of(encoder)
     load_weights(encoder, "resnet8", "none")
     assert_same(encoder.state_dict(), before)
@@ -118,7 +119,7 @@ def test_none_leaves_the_encoder_as_it_is() -> None:
 def test_torchvisions_file_is_loaded_but_for_stem_and_classifier(
     reference: ResNet, reference_files: dict[str, Path], suffix: str
 ) -> None:
-    encoder = build_encoder("resnet34")
+    encoder = build_image_encoder("resnet34")
     own_stem = encoder.state_dict()[STEM].clone()
     load_weights(encoder, "resnet34", str(reference_files[suffix]))
     expected = {n: t for n, t in reference.state_dict().items() if not n.startswith("fc.")}
@@ -129,7 +130,7 @@ def test_torchvisions_file_without_batch_counts_is_loaded(reference: ResNet, tmp
     # Files from before torch 0.4.1 have no num_batches_tracked.
     state = {n: t for n, t in reference.state_dict().items() if not n.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "old.pth")
-    encoder = build_encoder("resnet34")
+    encoder = build_image_encoder("resnet34")
     load_weights(encoder, "resnet34", str(tmp_path / "old.pth"))
     assert torch.equal(
         encoder.state_dict()["layer4.2.bn2.running_var"], state["layer4.2.bn2.running_var"]
@@ -139,7 +140,11 @@ def test_torchvisions_file_without_batch_counts_is_loaded(reference: ResNet, tmp
 @pytest.mark.parametrize("kind", ["resnet34", "resnet8"])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_own_layout_is_loaded_whole(tmp_path: Path, kind: EncoderKind, suffix: str) -> None:
-    source, encoder, path = build_encoder(kind), build_encoder(kind), tmp_path / f"own{suffix}"
+    source, encoder, path = (
+        build_image_encoder(kind),
+        build_image_encoder(kind),
+        tmp_path / f"own{suffix}",
+    )
     if suffix == ".pt":
         torch.save(source.state_dict(), path)
     else:
@@ -149,7 +154,7 @@ def test_own_layout_is_loaded_whole(tmp_path: Path, kind: EncoderKind, suffix: s
 
 
 def test_model_starts_from_the_file_that_its_configuration_names(tmp_path: Path) -> None:
-    source = build_encoder("resnet8")
+    source = build_image_encoder("resnet8")
     torch.save(source.state_dict(), tmp_path / "own.pt")
     settings = {"encoder": "resnet8", "channels_last": True}
     config = TrialConfig.model_validate(settings | {"encoder_weights": str(tmp_path / "own.pt")})
@@ -158,24 +163,24 @@ def test_model_starts_from_the_file_that_its_configuration_names(tmp_path: Path)
 
 def test_path_may_start_at_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    source, encoder = build_encoder("resnet8"), build_encoder("resnet8")
+    source, encoder = build_image_encoder("resnet8"), build_image_encoder("resnet8")
     torch.save(source.state_dict(), tmp_path / "own.pt")
     load_weights(encoder, "resnet8", "~/own.pt")
     assert_same(encoder.state_dict(), source.state_dict())
 
 
 def truncate(path: Path) -> None:
-    torch.save(build_encoder("resnet8").state_dict(), path)
+    torch.save(build_image_encoder("resnet8").state_dict(), path)
     path.write_bytes(path.read_bytes()[:-100])
 
 
 def reshape(path: Path) -> None:
-    state = build_encoder("resnet8").state_dict()
+    state = build_image_encoder("resnet8").state_dict()
     torch.save(state | {"0.weight": torch.ones(32, 3, 5, 5)}, path)
 
 
 def leave_out(path: Path) -> None:
-    state = build_encoder("resnet8").state_dict()
+    state = build_image_encoder("resnet8").state_dict()
     del state["1.running_mean"]
     torch.save(state, path)
 
@@ -193,7 +198,7 @@ UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
     "incomplete": (leave_out, r"does not fit resnet8: .*Missing key.*1\.running_mean"),
     "another shape": (reshape, r"does not fit resnet8: .*size mismatch for 0\.weight"),
     "another network": (
-        lambda path: torch.save(build_encoder("digits_cnn").state_dict(), path),
+        lambda path: torch.save(build_image_encoder("digits_cnn").state_dict(), path),
         "does not fit resnet8",
     ),
 }
@@ -204,7 +209,7 @@ def test_unfit_file_is_refused(tmp_path: Path, fault: str) -> None:
     make, message = UNFIT[fault]
     make(tmp_path / "weights.pt")
     with pytest.raises(WeightsError, match=rf"(?s)^encoder_weights: .*weights\.pt {message}"):
-        load_weights(build_encoder("resnet8"), "resnet8", str(tmp_path / "weights.pt"))
+        load_weights(build_image_encoder("resnet8"), "resnet8", str(tmp_path / "weights.pt"))
 
 
 def test_encoder_of_a_snapshot_is_taken_without_its_head(tmp_path: Path) -> None:
@@ -222,10 +227,10 @@ def test_encoder_of_a_snapshot_is_taken_without_its_head(tmp_path: Path) -> None
 
 def test_truncated_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_file(build_encoder("resnet8").state_dict(), path)
+    save_file(build_image_encoder("resnet8").state_dict(), path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(WeightsError, match=r"^encoder_weights: .*safetensors holds no state dict"):
-        load_weights(build_encoder("resnet8"), "resnet8", str(path))
+        load_weights(build_image_encoder("resnet8"), "resnet8", str(path))
 
 
 class _Touch:
@@ -252,14 +257,14 @@ def test_code_in_a_file_is_refused_and_not_executed(
 ) -> None:
     save(_Touch(tmp_path / "executed"), tmp_path / "weights.pt")
     with pytest.raises(WeightsError, match="or more than tensors"):
-        load_weights(build_encoder("resnet8"), "resnet8", str(tmp_path / "weights.pt"))
+        load_weights(build_image_encoder("resnet8"), "resnet8", str(tmp_path / "weights.pt"))
     assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.usefixtures("hub")
 def test_imagenet_without_a_network_names_the_ways_out(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="connect to the network") as caught:
-        load_weights(build_encoder("resnet34"), "resnet34", "imagenet")
+        load_weights(build_image_encoder("resnet34"), "resnet34", "imagenet")
     message = str(caught.value)
     assert "no network" in message and f"{tmp_path}/hub/checkpoints" in message
     assert "path of a state dict" in message and "none to train from scratch" in message
@@ -281,7 +286,7 @@ def test_imagenet_weights_are_taken_from_the_hubs_folder(
     hub: Path, reference: ResNet, reference_files: dict[str, Path]
 ) -> None:
     (hub / IMAGENET_FILE).symlink_to(reference_files[".pt"])
-    encoder = build_encoder("resnet34")
+    encoder = build_image_encoder("resnet34")
     own_stem = encoder.state_dict()[STEM].clone()
     load_weights(encoder, "resnet34", "imagenet")
     expected = {n: t for n, t in reference.state_dict().items() if not n.startswith("fc.")}
@@ -292,25 +297,25 @@ def test_imagenet_weights_are_taken_from_the_hubs_folder(
 def test_broken_file_in_the_hubs_folder_is_refused(hub: Path, content: bytes) -> None:
     (hub / IMAGENET_FILE).write_bytes(content)
     with pytest.raises(WeightsError, match="ImageNet weights of resnet34 cannot be had"):
-        load_weights(build_encoder("resnet34"), "resnet34", "imagenet")
+        load_weights(build_image_encoder("resnet34"), "resnet34", "imagenet")
 
 
 def test_code_in_the_hubs_folder_is_not_executed(hub: Path, tmp_path: Path) -> None:
     save_with_torch(_Touch(tmp_path / "executed"), hub / IMAGENET_FILE)
     with pytest.raises(WeightsError):
-        load_weights(build_encoder("resnet34"), "resnet34", "imagenet")
+        load_weights(build_image_encoder("resnet34"), "resnet34", "imagenet")
     assert not (tmp_path / "executed").exists()
 
 
 def test_resnet8_is_as_large_as_announced() -> None:
-    encoder = build_encoder("resnet8")
+    encoder = build_image_encoder("resnet8")
     assert num_parameters(encoder) == 307_360
     assert encoder(torch.rand(2, 3, 32, 32)).shape == (2, 128)
 
 
 @pytest.mark.parametrize("kind", ["resnet8", "resnet34"])
 def test_gradient_reaches_every_parameter(kind: EncoderKind) -> None:
-    encoder = build_encoder(kind).train()
+    encoder = build_image_encoder(kind).train()
     source = torch.Generator().manual_seed(0)
     encoded = encoder(torch.rand(4, 3, 32, 32, generator=source))
     (encoded * torch.randn(encoded.shape, generator=source)).sum().backward()

@@ -16,10 +16,12 @@ import torch
 from PIL import Image
 from pyarrow import parquet
 
-from trainables import image_cache
-from trainables.image_cache import ARRAYS, MANIFEST, CachedImages, open_folder, open_images, split_order
+from trainables import array_cache, image_cache
+from trainables.array_cache import MANIFEST
+from trainables.errors import DataError
+from trainables.image_cache import ARRAYS, CachedImages, open_folder, open_images, split_order
 from trainables.image_sources import RawImages
-from trainables.image_tables import DataError, ImageDataset
+from trainables.image_tables import ImageDataset
 
 CIFAR100 = Path(__file__).parents[3] / "shared/data/cifar100"
 HUB_ID = "uoft-cs/cifar10"
@@ -114,7 +116,7 @@ def test_only_torchvision_has_the_original_order(source: str, is_original: bool)
 
 def test_manifest_says_what_the_arrays_are(folder: Path) -> None:
     manifest = json.loads((folder / MANIFEST).read_text())
-    assert manifest["dataset"] == "cifar10" and manifest["source"] == HUB_ID
+    assert manifest["kind"] == "cifar10" and manifest["source"] == HUB_ID
     for name in ARRAYS:
         array, facts = np.load(folder / f"{name}.npy"), manifest["arrays"][name]
         assert facts["shape"] == list(array.shape) and facts["dtype"] == str(array.dtype)
@@ -130,7 +132,7 @@ def test_another_process_does_not_decode_again(reads: list[str]) -> None:
 
 def test_cache_is_verified_once_a_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = open_images("cifar10", HUB_ID)
-    monkeypatch.delattr(image_cache, "_verify")
+    monkeypatch.delattr(array_cache, "_verify")
     assert open_images("cifar10", HUB_ID) is first
 
 
@@ -191,11 +193,11 @@ def test_broken_cache_is_built_anew(
 
 @pytest.mark.usefixtures("reads")
 def test_building_is_logged_without_a_warning(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger=image_cache.__name__):
+    with caplog.at_level(logging.INFO, logger=array_cache.__name__):
         open_images("cifar10", HUB_ID)
     (record,) = caplog.records
     assert record.levelno == logging.INFO
-    assert "cached 30 images from uoft-cs/cifar10" in record.message and str(root) in record.message
+    assert "cached cifar10 from uoft-cs/cifar10" in record.message and str(root) in record.message
 
 
 def test_leftovers_of_killed_builders_are_removed(folder: Path) -> None:
@@ -228,7 +230,7 @@ def test_unwritable_root_is_refused(root: Path) -> None:
 
 
 def test_sound_cache_is_opened_without_its_lock(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(image_cache, "FileLock")
+    monkeypatch.delattr(array_cache, "FileLock")
     assert_is_raw(open_images("cifar10", HUB_ID))
 
 

@@ -25,8 +25,10 @@ from pyarrow import parquet
 from torchvision.datasets import CIFAR10
 
 from trainables import image_sources, image_tables
-from trainables.image_sources import cache_root, find_directory, read_images
-from trainables.image_tables import DataError, default_source
+from trainables.array_cache import cache_root
+from trainables.errors import DataError
+from trainables.image_sources import find_directory, read_images
+from trainables.image_tables import default_source
 
 REPO = Path(__file__).parents[2]
 NUM_ROWS = {"train": 20, "test": 10}
@@ -227,11 +229,12 @@ def test_files_of_several_datasets_are_refused(directory: Path) -> None:
 SCRIPT = """
 import sys
 from trainables import image_sources, image_tables
+from trainables.errors import DataError
 image_tables.NUM_ROWS = {"train": 20, "test": 10}
 for source in sys.argv[1:]:
     try:
         image_sources.read_images("cifar10", source)
-    except image_tables.DataError:
+    except DataError:
         pass
 """
 
@@ -344,7 +347,7 @@ def test_hub_id_is_read_by_the_same_call(directory: Path, monkeypatch: pytest.Mo
         assert source == "some/tiny" and datasets.are_progress_bars_disabled()
         return splits
 
-    monkeypatch.setattr(image_sources, "_hub_fault", {"some/tiny": None}.__getitem__)
+    monkeypatch.setattr(image_sources, "hub_fault", lambda name, kind: {"some/tiny": None}[name])
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert read_images("cifar10", "some/tiny").test_labels.tolist() == [*range(10)]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.config import DataConfig, HeadConfig
-from trainables.images import load_dataset
+from trainables.images import load_images
 from trainables.metrics import (
     effective_dimension,
     evaluate,
@@ -241,7 +241,7 @@ def test_evaluate_takes_the_errors_at_d_eff_components() -> None:
 def test_collapsed_embeddings_are_voted_on_as_by_scikit_learn(depth: int, width_ratio: float) -> None:
     # A monotonic head before training: all cosines within 1e-6 of 1.
     head = HeadConfig(kind="monotonic", depth=depth, width_ratio=width_ratio)
-    dataset = load_dataset("digits", DataConfig(), torch.device("cpu"))
+    dataset = load_images("digits", DataConfig(), torch.device("cpu"))
     model = build_model(digits_trial(head=head))
     gallery = embed(model, dataset.training).embedding
     queries = embed(model, dataset.validation).embedding

@@ -9,9 +9,11 @@ from safetensors.torch import load_file, save_file
 from short_trials import last_validation, relative_error, short_trial
 from torch import Tensor
 
+from trainables import images
 from trainables.config import HeadConfig, TrialConfig
+from trainables.data import Dataset
 from trainables.heads import HEADS
-from trainables.images import Dataset, Subset
+from trainables.images import Subset
 from trainables.metrics import spectrum
 from trainables.models import build_model
 from trainables.snapshots import (
@@ -51,6 +53,7 @@ def contiguous_state(config: TrialConfig) -> dict[str, Tensor]:
 
 
 def part_of(dataset: Dataset, name: str) -> Subset:
+    assert isinstance(dataset, images.Dataset)
     return {"train": dataset.training, "validation": dataset.validation, "test": dataset.test}[name]
 
 
@@ -180,7 +183,7 @@ def test_compact_embeddings_restore_to_within_the_stated_error(
     folder: Path, validation: Validation, part: str
 ) -> None:
     write_snapshot(folder, CONFIG, validation, with_embeddings=True)
-    restored, labels = restore_embeddings(folder / EMBEDDINGS, part)
+    restored, known = restore_embeddings(folder / EMBEDDINGS, part)
     stated = load_file(folder / EMBEDDINGS)
     original = embed(validation.model, part_of(validation.dataset, part)).embedding
     error = (restored.double() - original.double()).square().mean().sqrt()
@@ -188,7 +191,7 @@ def test_compact_embeddings_restore_to_within_the_stated_error(
     assert float(error) == pytest.approx(float(stated[f"{part}_error"]), rel=1e-3)
     relative = relative_error(centred + (restored - original), centred) ** 2
     assert relative == pytest.approx(float(stated[f"{part}_error_relative"]), rel=1e-3)
-    assert torch.equal(labels, part_of(validation.dataset, part).labels)
+    assert torch.equal(known["labels"], part_of(validation.dataset, part).labels)
 
 
 def test_compact_embeddings_hold_99_9_percent_of_the_training_variance(validation: Validation) -> None:

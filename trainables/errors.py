@@ -1,0 +1,11 @@
+"""What a trial's user can mend; each message says what is wrong and what to change."""
+
+from __future__ import annotations
+
+
+class DataError(ValueError):
+    """The data that was asked for cannot be had."""
+
+
+class WeightsError(ValueError):
+    """The encoder's initial weights cannot be had or do not fit it."""

