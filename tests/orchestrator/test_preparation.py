@@ -44,3 +44,23 @@ def test_split_of_another_order_is_not_called_the_papers() -> None:
     other = DataFacts("/data/cifar100", False).sentence()
     assert "/data/cifar100" in other
     assert "another order" in other
+
+
+SNLI = {"preset": "paper_snli"}
+
+
+def test_data_of_sentences_is_read_with_every_encoder_whose_tokens_it_becomes() -> None:
+    space = {
+        "encoder_weights": {"choice": ["a/one", "a/two"]},
+        "data.scored_pairs": {"choice": ["a/stsb", "b/stsb"]},
+        "temperature": {"uniform": [0.1, 0.2]},
+    }
+    configs = needed_by(settings_of(trial=SNLI, search_space=space))
+    wanted = {(config.encoder_weights, config.data.scored_pairs) for config in configs}
+    assert wanted == {(w, s) for w in ("a/one", "a/two") for s in ("a/stsb", "b/stsb")}
+
+
+def test_split_that_no_order_decides_is_not_spoken_of() -> None:
+    assert DataFacts("pairs.csv, scored pairs from x").sentence() == (
+        "data from pairs.csv, scored pairs from x"
+    )

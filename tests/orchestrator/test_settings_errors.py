@@ -107,6 +107,22 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
         + "  head.depth: {int: [1, 3], when: {epochs: 1}}\n",
         [":4: ", "cycle: epochs -> head.depth -> epochs"],
     ),
+    "metric of another task": (
+        BASE + "trial: {preset: paper_snli}\nobjectives:\n  knn_accuracy: max\n",
+        [":6: knn_accuracy is no metric of pairs of sentences, which snli has; take spearman"],
+    ),
+    "metric of another task, asked for images": (
+        BASE + "objectives: {d_eff: min, spearman: max}\n",
+        [":4: spearman is no metric of images, which cifar100 has; take knn_accuracy"],
+    ),
+    "early stopping on a metric of another task": (
+        BASE + "early_stopping: {kind: asha, metric: spearman}\n",
+        [":4: spearman is no metric of images"],
+    ),
+    "two tasks in one sweep": (
+        BASE + "  dataset: {choice: [cifar100, snli]}\n",
+        [":4: images and sentences are judged by different metrics; give each a sweep of its own"],
+    ),
     "unknown kind of early stopping": (
         BASE + "early_stopping: {kind: median}\n",
         [":4: early_stopping.kind is 'median'", "none of none, pareto, asha"],

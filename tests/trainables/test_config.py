@@ -257,3 +257,71 @@ def test_number_of_training_items_of_digits_is_known() -> None:
     assert TrialConfig.model_validate(DIGITS).num_training_items == 1197
     few = TrialConfig.model_validate(DIGITS | {"data": {"num_classes": 5}})
     assert few.num_training_items == round(1197 / 2)
+
+
+SENTENCES = {"preset": "paper_snli"}
+
+
+def test_snli_preset_is_the_papers_run() -> None:
+    config = TrialConfig.model_validate(SENTENCES)
+    assert (config.dataset, config.encoder, config.embedding_dim) == ("snli", "transformer", 384)
+    assert config.optimizer.encoder_lr == pytest.approx(2e-7) and config.optimizer.head_lr == 2e-4
+    assert (config.temperature, config.batch_size, config.epochs) == (0.05, 128, 40)
+    assert (config.warmup.epochs, config.validate_every, config.patience_epochs) == (1, 1, 10)
+    assert (config.data.max_length, config.task) == (128, "similarity")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"dataset": "cifar100"},
+            "encoder transformer takes sentences, cifar100 has images of 3 channel",
+        ),
+        (
+            {"encoder": "resnet8"},
+            "resnet8 takes images of 3 channel.*, snli has sentences; set encoder to tr",
+        ),
+        ({"augmentation": "trivial_augment_wide"}, "needs colour images, snli has none"),
+        (
+            {"encoder_weights": "imagenet"},
+            "no ImageNet weights for transformer; set encoder_weights to sent",
+        ),
+        ({"encoder_weights": "none"}, "a transformer is what its weights say"),
+        ({"num_views": 2}, "the two sentences of a pair are its views, set it to 1"),
+        ({"compile": True}, "set compile to false for sentences"),
+        ({"data": {"num_classes": 3}}, "snli has no classes; remove it"),
+        ({"data": {"image_size": 32}}, "data.image_size is for an image_folder, not for snli"),
+        ({"data": {"num_training_items": 200_000}}, "num_training_items is 200000, snli has 183416"),
+        (
+            {"dataset": "sentence_pairs"},
+            "sentence_pairs is data of your own; set data.source to the file",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_sentences_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrialConfig.model_validate(SENTENCES | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder_dim": 512}, "encoder_dim is a transformer's; resnet34 is 512 wide, remove it"),
+        (
+            {"data": {"scored_pairs": "x"}},
+            "scored_pairs are for pairs of sentences, cifar100 has images",
+        ),
+        ({"dataset": "image_folder"}, "image_folder is data of your own; set data.source to the folder"),
+    ],
+)
+def test_settings_of_sentences_do_not_fit_images(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrialConfig.model_validate(changes)
+
+
+def test_number_of_own_items_is_not_known_before_they_are_read() -> None:
+    own = SENTENCES | {"dataset": "sentence_pairs", "data": {"source": "pairs.csv"}}
+    assert TrialConfig.model_validate(own).num_training_items is None
+    few = own | {"data": {"source": "pairs.csv", "num_training_items": 7}}
+    assert TrialConfig.model_validate(few).num_training_items == 7

