@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 from sweep_events import confirming, ended, proposed, reported, settings_of, started
 
+from orchestrator.ask_and_tell import Told
 from orchestrator.events import TrialEnded, TrialProposed
-from orchestrator.proposals import Proposals, Told
+from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord
 from orchestrator.search import (
     ProposalListener,
@@ -28,7 +29,7 @@ def test_an_unfinished_trial_is_handed_out_with_the_last_epoch_that_it_reported(
     ]
     record = SweepRecord.of(SETTINGS, unfinished)
     proposals = Proposals(SETTINGS, known_trials(SETTINGS, unfinished))
-    trials = searched_trials(SETTINGS, record, proposals, record.apply)
+    trials = searched_trials(SETTINGS, record, proposals.ask, record.apply)
     searcher = TrialSearcher(trials, max_concurrent=2)
     record.trials["trial-0000"].status = "running"  # once its driver has taken it up
     handed_out = [searcher.suggest(str(number)) for number in range(3)]
