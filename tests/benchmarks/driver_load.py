@@ -132,7 +132,7 @@ class Ask(NamedTuple):
 
     Attributes:
         took_s: from the question to the answer.
-        blocked_s: of these, in the driver's loop: all calls together.
+        blocked_s: of these, in the calls of the driver's loop that ask and fetch, and in one between.
         longest_s: the longest call.
     """
 
@@ -437,7 +437,7 @@ def _resume(settings: SweepSettings, paths: SweepPaths, console: Console) -> dic
 def ask(sampler: str, num_asked: int = NUM_ASKED) -> Ask:
     """A sampler's proposals with `NUM_TOLD` trials told, while the loop looks as often as it reports."""
     space = load_settings(SPACE).search_space
-    flat = {name: parameter for name, parameter in space.items() if parameter.when is None}
+    flat = {name: parameter for name, parameter in space.items() if not parameter.when}
     settings = settings_of(Path(os.devnull), Load(), "random").model_copy(
         update={"search_space": flat if sampler == "gp" else space}
     )
@@ -469,7 +469,9 @@ def _ask(proposals: ProposalsProcess, draw: random.Random) -> Ask:
         time.sleep(0 if proposal else LOOK_EVERY_S)
     took = time.perf_counter() - begun
     proposals.tell(proposal.number, _draw_told(draw))
-    return Ask(took, sum(blocked), max(blocked))
+    looks = blocked[1:-1]
+    look_s = sum(looks) / len(looks) if looks else 0.0
+    return Ask(took, blocked[0] + look_s + blocked[-1], max(blocked))
 
 
 def _draw_told(draw: random.Random) -> Told:
