@@ -497,9 +497,13 @@ if __name__ == "__main__":
     parser.add_argument("trials", type=int)
     parser.add_argument("--held", action="store_true", help="MLflow held still")
     parser.add_argument("--evaluated", default="front")
+    parser.add_argument("--ask", nargs="*", default=[], metavar="SAMPLER", help="proposals besides")
     options = parser.parse_args()
     cost = measure(Load(options.trials, not options.held, options.evaluated, resumes=True))
     for window in cost.windows:
         print(f"{reports_per_s([window]):.0f}/s", window)
     print(dict(sorted(cost.shares_s.items(), key=lambda part: -part[1])))
     print(cost._replace(windows=[], shares_s={}))
+    print(f"a report: {1e3 / reports_per_s(cost.windows):.2f} ms")
+    for name in options.ask:
+        print(name, in_own_process(ask, name, 3 if name == "gp" else NUM_ASKED))
