@@ -8,6 +8,7 @@ import multiprocessing
 import pickle
 import signal
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ class ChildProcess:
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, *args), name=name, daemon=True)
         # Ctrl-C reaches the whole group; the driver handles it. The process inherits what is blocked, so
-        # not even its own start can be interrupted.
+        # not even its own start can be interrupted; the tracker's start would lift that.
+        resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._process.start()

@@ -223,11 +223,10 @@ def test_a_proposal_that_nobody_takes_does_not_exist(
     assert [proposal.number for proposal in asked] == [0, 1, 2]
 
 
-def test_ctrl_c_leaves_it_be_from_its_start_on(make: Callable[[str], ProposalsProcess]) -> None:
+def test_ctrl_c_leaves_it_be(make: Callable[[str], ProposalsProcess]) -> None:
     process = make("random")
     first = process.pid
     assert first is not None
-    os.kill(first, signal.SIGINT)  # it does not even run Python yet
     assert fetch(process).number == 0
     os.kill(first, signal.SIGINT)
     assert fetch(process).number == 1
@@ -245,15 +244,18 @@ def test_it_is_gone_once_it_is_closed(make: Callable[[str], ProposalsProcess]) -
 
 
 @pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "ends unclosed"])
-def test_it_ends_with_the_process_that_started_it(tmp_path: Path, is_killed: bool) -> None:
+def test_it_lives_as_long_as_the_process_that_started_it(tmp_path: Path, is_killed: bool) -> None:
     code = f"""if __name__ == "__main__":
-    import pathlib, time
+    import os, pathlib, signal, time
     from orchestrator.proposals_process import ProposalsProcess
     from orchestrator.settings import load_settings
     process = ProposalsProcess(load_settings(pathlib.Path({str(TINY)!r})), (), (), pathlib.Path("log"))
     process.start()
+    started = process.pid
+    os.kill(started, signal.SIGINT)  # Ctrl-C before it even runs Python
     while not process.ask():
         time.sleep(0.01)
+    assert process.pid == started
     print(process.pid, flush=True)
     time.sleep({300 if is_killed else 0})
 """
