@@ -32,7 +32,7 @@ from orchestrator.mlflow_process import MlflowProcess
 from orchestrator.mlflow_runs import MlflowRuns
 from orchestrator.outcome import Outcome, print_outcome
 from orchestrator.preparation import DataFacts
-from orchestrator.proposals import Proposals
+from orchestrator.proposals_process import ProposalsProcess
 from orchestrator.record import SweepRecord
 from orchestrator.resume import Plan
 from orchestrator.retention import Retention, RetentionRule
@@ -77,10 +77,11 @@ class Driver:
         log_to(self.paths.log)
         self.ledger = Ledger(self.paths.ledger)
         rule = RetentionRule(self.settings.tracking.embeddings, self.settings.evaluation.points)
-        self.proposals = Proposals(
+        self.proposals = ProposalsProcess(
             self.settings,
             known_trials(self.settings, history),
             imported_trials(self.settings, [*history, *imports]),
+            self.paths.log,
         )
         self.stopping = StoppingRule(self.settings)
         self.progress = Progress(
@@ -99,13 +100,23 @@ class Driver:
         )
         self.tracker = Tracker(runs, self.name, self.paths, rule, render)
         try:
+            self.proposals.start()  # it gets ready while MLflow does
             self._begin(sweep_id, environment, history, imports)
             _open(runs, self.settings)
             if history:
                 self.tracker.resume(history, SweepRecord.of(self.settings), self.record)
+            self.listeners = [
+                ProposalListener(self.proposals),
+                self.tracker,  # before what it no longer wants is removed
+                self.retention,
+                self.progress,
+            ]
+            if history:
+                self._take_up(history)
         except BaseException as error:
             self.tracker.close(0)
             self.mlflow.close()
+            self.proposals.close()
             self.ledger.close()
             if not history:
                 remove_folder(self.paths)
@@ -115,14 +126,6 @@ class Driver:
                 )
                 raise UserError(text, location=("storage",)) from error
             raise
-        self.listeners = [
-            ProposalListener(self.proposals),
-            self.tracker,  # before what it no longer wants is removed
-            self.retention,
-            self.progress,
-        ]
-        if history:
-            self._take_up(history)
 
     def _begin(
         self,
@@ -177,6 +180,7 @@ class Driver:
         finally:
             if self.tracker.num_waiting:
                 self.console.print("writing the rest to MLflow", highlight=False)
+            self.proposals.close()
             self.num_unwritten = self.tracker.close(_TRACKING_PATIENCE_S)
             self.mlflow.close()
             self.ledger.close()
@@ -235,8 +239,9 @@ class Driver:
     def end(self, status: SweepStatus, reason: str) -> None:
         """The sweep's last events."""
         self._interrupt(self.record.own_trials, reason)
-        is_open = "RUNNING" in self.proposals.states().values()
-        assert status == "failed" or self.storage_error or not is_open, "a trial was left open in Optuna"
+        if status != "failed" and not self.storage_error:
+            states = self.proposals.states()
+            assert "RUNNING" not in states.values(), "a trial was left open in Optuna"
         self.emit(SweepEnded(status, reason, time.time()))
 
     def _interrupt(self, trials: Iterable[Trial], reason: str) -> None:

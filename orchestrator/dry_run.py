@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.ask_and_tell import Proposal
 from orchestrator.events import TrialImported
-from orchestrator.proposals import Proposal, Proposals
+from orchestrator.proposals import Proposals
 from orchestrator.search_space import combinations, default_of, to_trial_config
 from orchestrator.settings import SweepSettings, to_yaml
 from orchestrator.terminal import format_duration

@@ -7,19 +7,15 @@ took the interpreter from the driver itself, whose reports then took 2.5 times a
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import pickle
-import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, cast
 
 from mlflow import MlflowClient
 
-from orchestrator.sweep_log import log_to
+from orchestrator.child_process import ChildProcess, answer
 
 _PATIENCE_S = 5.0
 
@@ -39,8 +35,7 @@ class MlflowProcess:
         self._uri = uri
         self._log = log
         self._lock = threading.Lock()
-        self._process: SpawnProcess | None = None
-        self._connection: Connection | None = None
+        self._process: ChildProcess | None = None
 
     @property
     def client(self) -> MlflowClient:
@@ -60,7 +55,9 @@ class MlflowProcess:
             Exception: whatever the method raises.
         """
         with self._lock:
-            connection = self._connection or self._start()
+            if self._process is None:
+                self._process = ChildProcess("mlflow", _serve, self._uri, self._log)
+            connection = self._process.connection
             try:
                 connection.send((name, args, kwargs))
                 is_returned, value = connection.recv()
@@ -74,29 +71,9 @@ class MlflowProcess:
             return value
         raise value
 
-    def _start(self) -> Connection:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_serve, args=(theirs, self._uri, self._log), name="mlflow", daemon=True
-        )
-        process.start()
-        theirs.close()  # so that the end of the one process is seen by the other
-        self._process, self._connection = process, ours
-        return ours
-
     def _end(self) -> int | None:
-        """Ends the process; its exit code."""
-        process, connection = self._process, self._connection
-        self._process = self._connection = None
-        if process is None or connection is None:
-            return None
-        connection.close()
-        process.join(_PATIENCE_S)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        return process.exitcode
+        process, self._process = self._process, None
+        return None if process is None else process.end()
 
     def close(self) -> None:
         """Ends the process, once what it is doing is done or has taken too long."""
@@ -118,30 +95,14 @@ class _Client:
 
 
 def _serve(connection: Connection, uri: str, log: Path) -> None:
-    """The process: answers calls until the other end is closed, which is also how a kill ends it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver handles it
-    log_to(log)
-    client: MlflowClient | None = None
-    while True:
-        try:
-            name, args, kwargs = connection.recv()
-        except EOFError:
-            return
-        try:
-            client = client or MlflowClient(tracking_uri=uri)
-            answer = True, getattr(client, name)(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - raised where the call was made
-            answer = False, _portable(error)
-        try:
-            connection.send(answer)
-        except ConnectionError:
-            return
+    """The process."""
 
+    @functools.cache
+    def client() -> MlflowClient:
+        return MlflowClient(tracking_uri=uri)
 
-def _portable(error: Exception) -> Exception:
-    """The error, or where it cannot be sent another one that says the same."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - what was dumped here
-    except Exception:  # noqa: BLE001 - whatever its parts raise
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
+    def call(message: tuple[str, tuple[Any, ...], dict[str, Any]]) -> Any:
+        name, args, kwargs = message
+        return getattr(client(), name)(*args, **kwargs)
+
+    answer(connection, log, call)

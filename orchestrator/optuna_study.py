@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from orchestrator.ask_and_tell import Told
 from orchestrator.events import Event, TrialImported, TrialProposed
-from orchestrator.proposals import DIRECTIONS, Told, distribution
+from orchestrator.proposals import DIRECTIONS, distribution
 from orchestrator.record import SweepRecord
 from orchestrator.settings import SweepSettings
 from orchestrator.told import told

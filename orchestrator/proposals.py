@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import optuna
@@ -27,6 +27,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from scipy.stats import qmc
 
+from orchestrator.ask_and_tell import Known, Proposal, Told
 from orchestrator.search_space import Parameter, Value, is_active, order
 from orchestrator.settings import SamplerKind, SweepSettings
 from trainables.reports import Direction
@@ -49,46 +50,6 @@ DIRECTIONS: dict[Direction, StudyDirection] = {
     "max": StudyDirection.MAXIMIZE,
     "min": StudyDirection.MINIMIZE,
 }
-
-
-class Proposal(NamedTuple):
-    """A configuration to try.
-
-    Attributes:
-        number: of the trial, from 0.
-        values: of the parameters that exist in it.
-        sampler_state: what the sampler wrote down about it; `Known` wants it back.
-    """
-
-    number: int
-    values: dict[str, Value]
-    sampler_state: dict[str, Any]
-
-
-class Told(NamedTuple):
-    """What the study is told of a trial that gave something.
-
-    Attributes:
-        values: of the objectives, in their order and own directions.
-        excesses: by how much it breaks each constraint, 0 or less where it holds it; none where there
-            are no constraints.
-    """
-
-    values: Sequence[float]
-    excesses: Mapping[str, float] = {}
-
-
-class Known(NamedTuple):
-    """A trial of before, for `Proposals`.
-
-    Attributes:
-        values: as proposed, with what the sampler wrote down.
-        told: what the study was told of it; None where it failed; "running" where it has not ended.
-    """
-
-    values: Mapping[str, Value]
-    sampler_state: Mapping[str, Any]
-    told: Told | Literal["running"] | None
 
 
 class Proposals:

@@ -1,21 +1,25 @@
 """The trials of a sweep, as Ray Tune asks for them: those of the search from our Optuna ask/tell, and
 those that confirm its front.
 
+Tune's loop, which also handles the reports, never waits for a proposal: until it is there, `suggest`
+says that there is no trial now, and Tune asks again after its next event, or 0.1 s.
+
 Outcomes do not come back this way: they are events (see `orchestrator.tune_events`), and
 `ProposalListener` tells the study of them after the ledger has them.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ray.tune.search import Searcher
 
+from orchestrator.ask_and_tell import Proposal
 from orchestrator.confirmation import unconfirmed
 from orchestrator.events import Event, TrialEnded, TrialProposed
-from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings
@@ -23,16 +27,30 @@ from orchestrator.told import told
 from orchestrator.trials import Trial
 from trainables.ray_train import CONFIG_KEY, KNOWN_EPOCH_KEY, NAME_KEY
 
+if TYPE_CHECKING:
+    from orchestrator.proposals import Proposals
+    from orchestrator.proposals_process import ProposalsProcess
+
 Emit = Callable[[Event], None]
+_LOOK_EVERY_S = 0.002
+_TUNE_WAITS_S = 0.1
+"""For an event, where there is none."""
 
 
 def searched_trials(
-    settings: SweepSettings, record: SweepRecord, proposals: Proposals, emit: Emit
-) -> Iterator[Trial]:
-    """The trials of the search: first those that an earlier driver left unfinished, then new ones."""
+    settings: SweepSettings, record: SweepRecord, ask: Callable[[], Proposal | None], emit: Emit
+) -> Iterator[Trial | None]:
+    """The trials of the search: first those that an earlier driver left unfinished, then new ones.
+
+    None where the next one is asked for and not there yet.
+    """
     yield from [trial for trial in record.trials.values() if trial.is_unfinished]
     while True:
-        number, values, sampler_state = proposals.ask()
+        proposal = ask()
+        if proposal is None:
+            yield None
+            continue
+        number, values, sampler_state = proposal
         name = trial_name(number)
         config = to_trial_config(settings.trial, values).model_dump()
         emit(TrialProposed(name, number, values, config, time.time(), sampler_state))
@@ -51,21 +69,51 @@ def confirming_trials(settings: SweepSettings, record: SweepRecord, emit: Emit) 
 
 
 class TrialSearcher(Searcher):
-    """Hands out trials while fewer than `max_concurrent` are live."""
+    """Hands out trials while fewer than `max_concurrent` are live.
 
-    def __init__(self, trials: Iterator[Trial], max_concurrent: int) -> None:
+    Args:
+        trials: in order; None for one that is not there yet.
+        max_concurrent: trials.
+        is_stopped: whether no further trial is wanted.
+    """
+
+    def __init__(
+        self,
+        trials: Iterator[Trial | None],
+        max_concurrent: int,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__()
         self._trials = trials
         self._max_concurrent = max_concurrent
+        self._is_stopped = is_stopped
         self._live: list[Trial] = []
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         self._live = [trial for trial in self._live if not trial.is_ended]
         if len(self._live) >= self._max_concurrent:
             return None
-        trial = next(self._trials)
+        trial = self._next()
+        if trial is None:
+            return (
+                None if self._live else cast(Any, Searcher.FINISHED)
+            )  # which the base's type leaves out
         self._live.append(trial)
         return {NAME_KEY: trial.name, CONFIG_KEY: trial.config, KNOWN_EPOCH_KEY: trial.last_epoch}
+
+    def _next(self) -> Trial | None:
+        """The next trial; waits for it only where no other can report meanwhile.
+
+        With nothing live Tune would wait itself, a second each time.
+        """
+        deadline = time.monotonic() + _TUNE_WAITS_S if self._live else math.inf
+        trial = next(self._trials)
+        while trial is None and all(live.status == "pending" for live in self._live):
+            if self._is_stopped() or time.monotonic() >= deadline:
+                break
+            time.sleep(_LOOK_EVERY_S)
+            trial = next(self._trials)
+        return trial
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -91,7 +139,7 @@ def trial_name(number: int) -> str:
 class ProposalListener:
     """Tells the study how trials of the search ended."""
 
-    def __init__(self, proposals: Proposals) -> None:
+    def __init__(self, proposals: Proposals | ProposalsProcess) -> None:
         self._proposals = proposals
 
     def __call__(self, event: Event, record: SweepRecord) -> None:

@@ -229,7 +229,7 @@ class _Phase(NamedTuple):
         stopped: those that do not, each with the reason.
     """
 
-    trials: Iterator[Trial]
+    trials: Iterator[Trial | None]
     num_trials: int
     snapshots: SnapshotRule | None
     scheduler: TrialScheduler
@@ -251,7 +251,7 @@ def _search(driver: Driver) -> _Phase:
         with_embeddings=settings.tracking.embeddings != "none",
     )
     early_stopping = EarlyStopping(driver.stopping, driver.record)
-    trials = searched_trials(settings, driver.record, driver.proposals, driver.emit)
+    trials = searched_trials(settings, driver.record, driver.proposals.ask, driver.emit)
     return _Phase(trials, driver.num_to_run, snapshots, early_stopping, early_stopping.reasons)
 
 
@@ -278,7 +278,7 @@ def _tuner(driver: Driver, stopper: SweepStopper, phase: _Phase, max_concurrent:
     return tune.Tuner(
         make_trainable(resources, phase.snapshots, CheckpointRule(driver.paths.checkpoint, every_s)),
         tune_config=tune.TuneConfig(
-            search_alg=TrialSearcher(phase.trials, max_concurrent),
+            search_alg=TrialSearcher(phase.trials, max_concurrent, stopper.stop_all),
             scheduler=phase.scheduler,
             num_samples=phase.num_trials,
             reuse_actors=True,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from orchestrator.ask_and_tell import Known, Told
 from orchestrator.events import Event, TrialEnded, TrialImported
-from orchestrator.proposals import Known, Told
 from orchestrator.record import SweepRecord
 from orchestrator.settings import SweepSettings
 from orchestrator.trials import Trial

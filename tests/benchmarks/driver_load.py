@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import random
 import resource
+import statistics
 import tempfile
 import threading
 import time
@@ -28,13 +29,15 @@ import psutil
 from rich.console import Console
 
 from dashboards.pareto_front import render
+from orchestrator.ask_and_tell import Known, Told
 from orchestrator.budget import SweepStopper, used_up
 from orchestrator.driver import Driver
 from orchestrator.early_stopping import EarlyStopping
 from orchestrator.events import Event, TrialReported
 from orchestrator.ledger import encode
 from orchestrator.paths import SweepPaths
-from orchestrator.proposals import Known, Proposals, Told
+from orchestrator.proposals import Proposals
+from orchestrator.proposals_process import ProposalsProcess
 from orchestrator.record import SweepRecord
 from orchestrator.resume import Plan, read_history
 from orchestrator.retention import OwnFront
@@ -51,6 +54,8 @@ T = TypeVar("T")
 SPACE = Path(__file__).parents[2] / "search_spaces" / "cifar100.yaml"
 NUM_TRIALS, NUM_CONCURRENT, NUM_REPORTS, EVERY = 10_000, 1_000, 10, 5
 NUM_TOLD, NUM_ASKED = 1_000, 20
+LOOK_EVERY_S = 0.002
+"""Between two looks for a proposal: what a report takes."""
 WINDOW = 1_000
 """Ended trials between two looks at the clock and the memory."""
 FLOOR_EVERY = 50
@@ -120,6 +125,20 @@ class Cost(NamedTuple):
     start_mib: float
     peak_mib: float
     line_bytes: int
+
+
+class Ask(NamedTuple):
+    """What a proposal costs.
+
+    Attributes:
+        took_s: from the question to the answer.
+        blocked_s: of these, in the calls of the driver's loop that ask and fetch, and in one between.
+        longest_s: the longest call.
+    """
+
+    took_s: float
+    blocked_s: float
+    longest_s: float
 
 
 def num_reports(windows: Sequence[Window]) -> int:
@@ -238,6 +257,7 @@ def _measure(folder: Path, load: Load) -> Cost:
         driver.tracker.close(0)
         gate.set()
         driver.mlflow.close()
+        driver.proposals.close()
         driver.ledger.close()
         return Cost(
             windows=windows,
@@ -265,7 +285,7 @@ class _Loop:
         self._stopper.start(lambda: used_up(settings.search, record))
         early_stopping = EarlyStopping(driver.stopping, record)
         self._callback = TuneEvents(driver.emit, record, self._stopper, early_stopping.reasons)
-        trials = searched_trials(settings, record, driver.proposals, driver.emit)
+        trials = searched_trials(settings, record, driver.proposals.ask, driver.emit)
         self._searcher = TrialSearcher(trials, NUM_CONCURRENT)
         self._decide = clock.timed("early stopping", early_stopping.on_trial_result)
         self._make_rule = OwnFront(settings.objectives)
@@ -277,11 +297,12 @@ class _Loop:
 
     def run(self) -> list[Window]:
         draw = random.Random(0)
-        num_proposed = num_ended = 0
+        num_proposed, num_ended = int(self._start(0)), 0
+        self._clock.slowest_s = 0.0  # the first proposal waits for the study's process to be ready
         begun = time.perf_counter()
         while num_ended < self._load.trials and time.perf_counter() - begun < LOOP_LIMIT_S:
-            if num_proposed < self._load.trials and len(self._live) < NUM_CONCURRENT:
-                self._start(num_proposed)
+            has_room = num_proposed < self._load.trials and len(self._live) < NUM_CONCURRENT
+            if has_room and self._start(num_proposed):
                 num_proposed += 1
                 continue
             place = draw.randrange(len(self._live))
@@ -299,14 +320,17 @@ class _Loop:
             self._look(num_ended)
         return self._windows
 
-    def _start(self, number: int) -> None:
+    def _start(self, number: int) -> bool:
+        """Starts the next trial, unless it is not there yet."""
         with self._clock.call_of_tune():
             config = self._searcher.suggest("")
-        assert config is not None
+        if config is None:
+            return False
         trial: Any = Training(config, number)
         self._live.append((trial, self._make_rule()))
         with self._clock.call_of_tune():
             self._callback.on_trial_start(0, [], trial)
+        return True
 
     def _report(self, trial: Any, is_wanted: Callable[[EpochReport], bool]) -> None:
         report: EpochReport = trial.report()
@@ -405,27 +429,53 @@ def _resume(settings: SweepSettings, paths: SweepPaths, console: Console) -> dic
         driver = Driver(Plan(settings, "sweep", paths, history), [], render, console)
     driver.tracker.close(0)
     driver.mlflow.close()
+    driver.proposals.close()
     driver.ledger.close()
     return took
 
 
-def ask_s(sampler: str) -> float:
-    """Seconds of one proposal with `NUM_TOLD` trials told; median."""
-    settings = settings_of(Path(os.devnull), Load(), sampler)
-    random_ones = Proposals(settings_of(Path(os.devnull), Load()))
+def ask(sampler: str, num_asked: int = NUM_ASKED) -> Ask:
+    """A sampler's proposals with `NUM_TOLD` trials told, while the loop looks as often as it reports."""
+    space = load_settings(SPACE).search_space
+    flat = {name: parameter for name, parameter in space.items() if not parameter.when}
+    settings = settings_of(Path(os.devnull), Load(), "random").model_copy(
+        update={"search_space": flat if sampler == "gp" else space}
+    )
+    random_ones = Proposals(settings)
     draw = random.Random(0)
     history = []
     for _ in range(NUM_TOLD):
         _, values, state = random_ones.ask()
-        history.append(Known(values, state, Told([draw.random(), float(draw.randrange(2, 100))])))
-    proposals = Proposals(settings, history)
-    took = []
-    for _ in range(NUM_ASKED):
+        history.append(Known(values, state, _draw_told(draw)))
+    search = settings.search.model_copy(update={"sampler": sampler})
+    settings = settings.model_copy(update={"search": search})
+    proposals = ProposalsProcess(settings, history, (), Path(os.devnull))
+    try:
+        _ask(proposals, draw)  # the process starts, and the study is built
+        asked = [_ask(proposals, draw) for _ in range(num_asked)]
+    finally:
+        proposals.close()
+    return Ask(*(statistics.median(times) for times in zip(*asked, strict=True)))
+
+
+def _ask(proposals: ProposalsProcess, draw: random.Random) -> Ask:
+    """One proposal, which is told of at once."""
+    begun, blocked = time.perf_counter(), []
+    proposal = None
+    while proposal is None:
         started = time.perf_counter()
-        number = proposals.ask().number
-        took.append(time.perf_counter() - started)
-        proposals.tell(number, Told([draw.random(), float(draw.randrange(2, 100))]))
-    return sorted(took)[len(took) // 2]
+        proposal = proposals.ask()
+        blocked.append(time.perf_counter() - started)
+        time.sleep(0 if proposal else LOOK_EVERY_S)
+    took = time.perf_counter() - begun
+    proposals.tell(proposal.number, _draw_told(draw))
+    looks = blocked[1:-1]
+    look_s = sum(looks) / len(looks) if looks else 0.0
+    return Ask(took, blocked[0] + look_s + blocked[-1], max(blocked))
+
+
+def _draw_told(draw: random.Random) -> Told:
+    return Told([draw.random(), float(draw.randrange(2, 100))])
 
 
 def _rss_mib() -> float:
@@ -447,9 +497,13 @@ if __name__ == "__main__":
     parser.add_argument("trials", type=int)
     parser.add_argument("--held", action="store_true", help="MLflow held still")
     parser.add_argument("--evaluated", default="front")
+    parser.add_argument("--ask", nargs="*", default=[], metavar="SAMPLER", help="proposals besides")
     options = parser.parse_args()
     cost = measure(Load(options.trials, not options.held, options.evaluated, resumes=True))
     for window in cost.windows:
         print(f"{reports_per_s([window]):.0f}/s", window)
     print(dict(sorted(cost.shares_s.items(), key=lambda part: -part[1])))
     print(cost._replace(windows=[], shares_s={}))
+    print(f"a report: {1e3 / reports_per_s(cost.windows):.2f} ms")
+    for name in options.ask:
+        print(name, in_own_process(ask, name, 3 if name == "gp" else NUM_ASKED))

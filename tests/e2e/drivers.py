@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from sweep_runs import TINY
+from sweep_runs import TINY, wait_for
 
 from dashboards.pareto_front import render
 from orchestrator.driver import Driver
@@ -51,7 +51,7 @@ def train(driver: Driver, trial: str, accuracy: float, d_eff: float) -> None:
 
 def search(driver: Driver, accuracy: float, d_eff: float) -> None:
     """The next trial of the search, with its snapshot."""
-    number, values, state = driver.proposals.ask()
+    number, values, state = wait_for(driver.proposals.ask)
     name, config = f"trial-{number:04d}", to_trial_config(driver.settings.trial, values).model_dump()
     driver.emit(TrialProposed(name, number, values, config, time.time(), state))
     folder = driver.paths.snapshot(name, 3)

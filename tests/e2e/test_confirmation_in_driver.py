@@ -48,6 +48,7 @@ def killed(tmp_path: Path) -> Path:
     driver.emit(TrialStarted(second.name, time.time()))
     driver.tracker.close(60)
     driver.mlflow.close()
+    driver.proposals.close()
     driver.ledger.close()
     stop_logging()
     return tmp_path

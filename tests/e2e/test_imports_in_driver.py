@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 from drivers import finish, open_driver, report, search, settings_of
 from mlflow import MlflowClient
+from optuna.trial import FrozenTrial
 
 from orchestrator.driver import Driver
-from orchestrator.events import SweepResumed, SweepStarted, TrialImported
+from orchestrator.events import Event, SweepResumed, SweepStarted, TrialImported
 from orchestrator.ledger import read_ledger
+from orchestrator.proposals import Proposals
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings
+from orchestrator.told import imported_trials, known_trials
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +32,12 @@ def drive(driver: Driver, *points: tuple[float, float]) -> str:
     for accuracy, d_eff in points:
         search(driver, accuracy, d_eff)
     return finish(driver)
+
+
+def study_of(settings: SweepSettings, events: list[Event]) -> list[FrozenTrial]:
+    """What a driver's study is rebuilt from."""
+    history = known_trials(settings, events), imported_trials(settings, events)
+    return Proposals(settings, *history).study.get_trials()
 
 
 def test_imports_count_and_leave_nothing_but_their_points(tmp_path: Path) -> None:
@@ -62,6 +71,7 @@ def test_imports_count_and_leave_nothing_but_their_points(tmp_path: Path) -> Non
     assert sum(isinstance(event, TrialImported) for event in read_ledger(paths.ledger)) == 2
     assert [trial.number for trial in again.record.trials.values()] == [0, 1, 2]
     assert {p.trial for p in again.record.front} == {"trial-0002", "trial-0000", "import-0000"}
-    studies = [driver.proposals.study.get_trials() for driver in (first, again)]
+    studies = [study_of(settings, some) for some in (events, list(read_ledger(paths.ledger)))]
+    assert [len(study) for study in studies] == [4, 5]  # two imports, and then one trial after another
     assert [trial.values for trial in studies[1][:4]] == [trial.values for trial in studies[0]]
     assert [trial.params for trial in studies[1][:4]] == [trial.params for trial in studies[0]]

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweep_events import CONDITIONAL_SPACE, EXAMPLES, settings_of
 
+from orchestrator.ask_and_tell import Known, Told
 from orchestrator.errors import UserError
 from orchestrator.events import TrialImported
 from orchestrator.imports import EarlierSweep, EarlierTrial, fit, import_sweeps
-from orchestrator.proposals import Known, Proposals, Told
+from orchestrator.proposals import Proposals
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings
 from orchestrator.trial_settings import by_dotted_name, from_text

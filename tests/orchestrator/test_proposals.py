@@ -9,12 +9,11 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from sweep_events import CONDITIONAL_SPACE, settings_of
 
+from orchestrator.ask_and_tell import Known, Told
 from orchestrator.proposals import (
     DIRECTIONS,
     SAMPLERS,
-    Known,
     Proposals,
-    Told,
     distribution,
     low_discrepancy_point,
 )

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 from sweep_events import confirming, ended, proposed, reported, settings_of, started
 
+from orchestrator import search
+from orchestrator.ask_and_tell import Proposal, Told
 from orchestrator.events import TrialEnded, TrialProposed
-from orchestrator.proposals import Proposals, Told
+from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord
 from orchestrator.search import (
     ProposalListener,
@@ -28,7 +30,7 @@ def test_an_unfinished_trial_is_handed_out_with_the_last_epoch_that_it_reported(
     ]
     record = SweepRecord.of(SETTINGS, unfinished)
     proposals = Proposals(SETTINGS, known_trials(SETTINGS, unfinished))
-    trials = searched_trials(SETTINGS, record, proposals, record.apply)
+    trials = searched_trials(SETTINGS, record, proposals.ask, record.apply)
     searcher = TrialSearcher(trials, max_concurrent=2)
     record.trials["trial-0000"].status = "running"  # once its driver has taken it up
     handed_out = [searcher.suggest(str(number)) for number in range(3)]
@@ -122,3 +124,58 @@ def test_optuna_hears_nothing_of_trials_that_confirm() -> None:
     ProposalListener(proposals)(end, record)
     assert proposals.states() == {0: "COMPLETE"}
     assert proposals.ask().number == 1
+
+
+class LateProposals:
+    """Proposals that are there when they have been looked for so many times."""
+
+    def __init__(self, num_looks: int) -> None:
+        self._proposals = Proposals(SETTINGS)
+        self._num_looks = num_looks
+        self.num_looked = 0
+
+    def ask(self) -> Proposal | None:
+        self.num_looked += 1
+        return self._proposals.ask() if self.num_looked % self._num_looks == 0 else None
+
+
+def test_a_trial_that_is_not_there_yet_is_asked_for_again() -> None:
+    record, late = SweepRecord.of(SETTINGS), LateProposals(3)
+    searcher = TrialSearcher(searched_trials(SETTINGS, record, late.ask, record.apply), 2)
+    first = searcher.suggest("0")  # waits, since nothing is live
+    assert first and first[NAME_KEY] == "trial-0000"
+    record.apply(started("trial-0000"))
+    assert [searcher.suggest("1"), searcher.suggest("1")] == [None, None]
+    second = searcher.suggest("1")
+    assert second and second[NAME_KEY] == "trial-0001"
+    assert searcher.suggest("2") is None  # no slot is free, so nothing is asked for
+    assert late.num_looked == 6
+
+
+def test_trials_that_fit_at_once_are_awaited_before_the_first_starts() -> None:
+    record, late = SweepRecord.of(SETTINGS), LateProposals(4)
+    searcher = TrialSearcher(searched_trials(SETTINGS, record, late.ask, record.apply), 3)
+    assert all(searcher.suggest(str(number)) for number in range(3))
+    assert list(record.trials) == ["trial-0000", "trial-0001", "trial-0002"]
+
+
+def test_nothing_is_awaited_for_long_while_a_trial_waits_for_its_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    late = LateProposals(10**6)
+    begun = [proposed("trial-0000", 0, **{"head.kind": "none", "temperature": 0.1})]
+    record = SweepRecord.of(SETTINGS, begun)
+    searcher = TrialSearcher(searched_trials(SETTINGS, record, late.ask, record.apply), 2)
+    assert searcher.suggest("0")
+    monkeypatch.setattr(search, "_TUNE_WAITS_S", 0.0)
+    assert searcher.suggest("1") is None
+    assert late.num_looked == 1
+
+
+def test_a_sweep_that_is_stopped_awaits_no_proposal() -> None:
+    record, late = SweepRecord.of(SETTINGS), LateProposals(10**6)
+    trials = searched_trials(SETTINGS, record, late.ask, record.apply)
+    stops = iter([False, False, True])
+    searcher = TrialSearcher(trials, 2, is_stopped=lambda: next(stops))
+    assert searcher.suggest("0") == TrialSearcher.FINISHED
+    assert late.num_looked == 3 and not record.trials

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from sweep_events import ended, imported, proposed, reported, settings_of
 
+from orchestrator.ask_and_tell import Told
 from orchestrator.events import Event
-from orchestrator.proposals import Proposals, Told
+from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord
 from orchestrator.retention import RetentionRule, wanted_snapshots
 from orchestrator.told import imported_trials, known_trials
