@@ -17,8 +17,12 @@ _OTHER_COLOUR = "#4d4d4d"
 _KIND = "param.head.kind"
 _LABELS = {
     "knn_accuracy": "5-NN accuracy (validation)",
+    "spearman": "Spearman (validation)",
     "d_eff": "d_eff (components for 99 % of variance)",
 }
+_OF_SCORES = "spearman"
+"""The metric that is called after the pairs it is of."""
+_UNTOUCHED = "test_untouched_spearman"
 CONFIRMED = "mean under further seeds"
 _LOGARITHMIC = ("d_eff", "d_eff_90", "d_eff_95", "d_eff_999", "encoder_d_eff", "unnormalized_d_eff")
 
@@ -37,13 +41,14 @@ class FrontInfo(NamedTuple):
 
     Attributes:
         x: the axis of the second objective (d_eff); the epoch where there is only one objective.
-        y: the axis of the first objective (accuracy).
+        y: the axis of the first objective (accuracy, or of pairs of sentences Spearman).
         points: every point with a column `kind` and a column `hover` (HTML).
         front: the front's points, in order along x.
         confirmed: what further seeds say of them: columns `x`, `y`, `x_std` and `y_std` (0 where there
             is no deviation), `kind` and `hover`; empty where nothing is confirmed.
         picked: the point of the front that the sweep's settings name; at most one.
-        note: what was wanted of the points and which one is picked, one sentence; empty where nothing.
+        note: what was wanted of the points, which one is picked, and how the untouched encoder does on
+            the test pairs, in sentences; empty where nothing.
         title: the sweep's name.
         has_line: whether the front is a line: with more than two objectives its picture is not.
     """
@@ -133,11 +138,25 @@ def _note(table: FrontTable, picked: pd.DataFrame) -> str:
         f"Picked by {table.pick}: {point['trial']}{_from(point)}, epoch {point['epoch']}."
         for point in picked.to_dict("records")
     ]
-    return " ".join(sentences)
+    return " ".join(sentences + _untouched(table.points))
+
+
+def _untouched(points: pd.DataFrame) -> list[str]:
+    """What a final evaluation says of the encoder as it was: on other pairs than the front is of."""
+    values = points[_UNTOUCHED].dropna().tolist() if _UNTOUCHED in points else []
+    if not values:
+        return []
+    ends = dict.fromkeys(number(float(value)) for value in (min(values), max(values)))
+    return [
+        f"The untouched encoder's Spearman correlation on the test pairs is {' to '.join(ends)}; the "
+        "front is of the validation pairs, so it is not drawn there."
+    ]
 
 
 def _axis(metric: str, table: FrontTable) -> Axis:
     label = _LABELS.get(metric, METRICS[metric].description if metric in METRICS else metric)
+    if metric == _OF_SCORES and table.scored_on:
+        label = f"{table.scored_on} {label}"
     return Axis(metric, label, metric in _LOGARITHMIC, table.objectives[metric])
 
 

@@ -18,14 +18,24 @@ from dashboards.sweep_results import (
     first_by_head,
 )
 from orchestrator.errors import UserError
-from trainables.reports import TRUNCATION
+from trainables.reports import TRUNCATION, UNTOUCHED, Task
 
 PAPER_NAMES = {"none": "Baseline", "mlp": "Std. MLP head", "monotonic": "MonoCon"}
-METRICS = ("knn_accuracy", "recall_at_1", "recall_at_5", "d_eff", "reconstruction_error")
-"""What is read of every trial that is shown."""
+METRICS: dict[Task, tuple[str, ...]] = {
+    "classification": ("knn_accuracy", "recall_at_1", "recall_at_5", "d_eff", "reconstruction_error"),
+    "similarity": (
+        "spearman",
+        "untouched_spearman",
+        "untouched_pca_spearman",
+        "d_eff",
+        "reconstruction_error",
+    ),
+}
+"""What is read of every trial that is shown, by its task."""
 SAME_TASK = (
     "dataset",
     "data.source",
+    "data.scored_pairs",
     "data.num_classes",
     "data.num_training_items",
     "encoder",
@@ -69,6 +79,11 @@ def task_of(trial: TrialRun) -> tuple[str | None, ...]:
     return tuple(trial.params.get(name) for name in SAME_TASK)
 
 
+def shown_task(results: Mapping[str, HeadResult]) -> Task:
+    """What all that is shown is judged by."""
+    return next(iter(results.values())).configuration.trials[0].task
+
+
 def settings_of(results: Mapping[str, HeadResult]) -> dict[str, str]:
     """The settings of the first head; in those of the task all agree."""
     return next(iter(results.values())).configuration.settings
@@ -87,9 +102,8 @@ def read_results(store: SweepStore, sweep: SweepRun) -> dict[str, HeadResult]:
         for trial in configuration.trials:
             if trial.is_evaluated and trial.seed in points:
                 repeats.append(trial)
-            elif point := store.point(trial, METRICS):
-                table = store.evaluation_table(trial, point.epoch, TRUNCATION)
-                points[trial.seed] = replace(point, truncation=table)
+            elif point := store.point(trial, METRICS[trial.task]):
+                points[trial.seed] = _with_tables(store, point)
         results[head] = HeadResult(configuration, tuple(points.values()), tuple(repeats))
     if not any(result.points for result in results.values()):
         names = ", ".join(f"{head} {r.configuration.trials[0].name}" for head, r in results.items())
@@ -98,3 +112,11 @@ def read_results(store: SweepStore, sweep: SweepRun) -> dict[str, HeadResult]:
             f"({names}), which the tables show; run it with --set evaluation.points=best"
         )
     return results
+
+
+def _with_tables(store: SweepStore, point: SelectedPoint) -> SelectedPoint:
+    """The point with the tables of its evaluation that there are."""
+    found = replace(point, truncation=store.evaluation_table(point.trial, point.epoch, TRUNCATION))
+    if point.trial.task == "similarity":
+        found = replace(found, untouched=store.evaluation_table(point.trial, point.epoch, UNTOUCHED))
+    return found

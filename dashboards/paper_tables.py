@@ -1,4 +1,5 @@
-"""The paper's Tables 1a, 2 and 3 with a sweep's numbers beside them: `info` computes all that is shown.
+"""The paper's tables with a sweep's numbers beside them, 1a, 2 and 3 of images, 1b and 3 of pairs of
+sentences: `info` computes all that is shown.
 
 `dashboards.table_formats` writes it.
 """
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
-from dashboards.head_results import HeadResult, settings_of
+from dashboards.head_results import HeadResult, settings_of, shown_task
 from dashboards.sweep_results import SelectedPoint, SweepRun
 from dashboards.table_notes import (
     Paper,
@@ -21,57 +22,18 @@ from dashboards.table_notes import (
     differences,
     head_notes,
     paper_notes,
+    scored_on,
+    selection_note,
     sweep_notes,
     task_notes,
     truncation_notes,
+    untouched_notes,
 )
+from dashboards.table_plans import OF_UNTOUCHED, PLANS, SCALES, Measure, Plan
+from trainables.reports import TRUNCATIONS
 
 _PAPER_FILE = Path(__file__).with_name("paper_results.yaml")
-_TABLES = {
-    "table_1a": ("Table 1a", "baseline and monotonic head", ("none", "monotonic")),
-    "table_2": ("Table 2", "the three heads", ("none", "mlp", "monotonic")),
-    "table_3": ("Table 3", "embeddings cut to their first components", ("none", "mlp", "monotonic")),
-}
 _NO_VALUE = "-"
-
-
-class Measure(NamedTuple):
-    """One row of a table.
-
-    Attributes:
-        metric: its name among the point's metrics, or the column of its truncations.
-        label: what the row is called.
-        unit: of the numbers shown.
-        paper: its name in paper_results.yaml; None where the paper has no such number.
-        split: whose queries.
-    """
-
-    metric: str
-    label: str
-    unit: str
-    paper: str | None
-    split: str = "test"
-
-
-_SCALES = {"%": 100.0, "components": 1.0, "10^-3": 1000.0}
-_MEASURES = (
-    Measure("knn_accuracy", "5-NN accuracy, %", "%", "knn_accuracy"),
-    Measure("knn_accuracy", "the same on validation, %", "%", None, split="validation"),
-    Measure("recall_at_1", "Recall@1, %", "%", "recall_at_1"),
-    Measure("recall_at_5", "Recall@5, %", "%", "recall_at_5"),
-    Measure("d_eff", "d_eff", "components", "d_eff"),
-    Measure("reconstruction_error", "reconstruction error, 10^-3", "10^-3", "reconstruction_error"),
-)
-_TRUNCATION_MEASURES = (
-    Measure("knn_accuracy", "5-NN accuracy, %", "%", "knn_accuracy"),
-    Measure("recall_dot_at_1", "Recall@1, dot, %", "%", "recall_at_1"),
-    Measure("recall_cosine_at_1", "Recall@1, cosine, %", "%", None),
-    Measure("recall_euclidean_at_1", "Recall@1, Euclidean, %", "%", None),
-    Measure("recall_dot_at_5", "Recall@5, dot, %", "%", "recall_at_5"),
-    Measure("recall_cosine_at_5", "Recall@5, cosine, %", "%", None),
-    Measure("recall_euclidean_at_5", "Recall@5, Euclidean, %", "%", None),
-    Measure("reconstruction_error", "reconstr. error, 10^-3", "10^-3", "reconstruction_error"),
-)
 
 
 class Value(NamedTuple):
@@ -101,7 +63,7 @@ class TableInfo:
     """One table.
 
     Attributes:
-        key: table_1a, table_2 or table_3.
+        key: table_1a, table_1b, table_2 or table_3.
         title: what it is called.
         labels: names of the first columns.
         heads: head kinds, a column each, or two where the paper has numbers.
@@ -143,40 +105,43 @@ def info(sweep: SweepRun, results: Mapping[str, HeadResult], paper: Paper) -> Ta
     """Computes everything that is shown."""
     found = differences(results)
     differing = {head for heads in found.values() for head in heads}
-    tables = tuple(_table(key, results, paper, differing) for key in _TABLES)
+    plans = PLANS[shown_task(results)]
+    tables = tuple(_table(key, plan, results, paper, differing) for key, plan in plans.items())
     has_paper = any(table.has_paper for table in tables)
     notes = [
         *sweep_notes(sweep),
         *task_notes(sweep, results),
-        "Each trial is shown at the epoch with its best 5-NN accuracy on the validation set, of the "
-        "epochs that had a final evaluation (of equals the earliest). Test metrics have no say in it.",
+        selection_note(shown_task(results)),
         "Cells are means ± sample standard deviations over seeds; of one seed, its value.",
-        *paper_notes(found, len(results), paper if has_paper else None, sweep.data_order),
+        *paper_notes(found, results, paper if has_paper else None, sweep.data_order),
         choice_note(sweep, results),
         *(note for head, result in results.items() for note in head_notes(head, result, sweep)),
     ]
     return TablesInfo(f"Tables of the sweep {sweep.name}", tables, tuple(notes))
 
 
-def _table(key: str, results: Mapping[str, HeadResult], paper: Paper, differing: set[str]) -> TableInfo:
-    number, what, heads_of_paper = _TABLES[key]
-    heads = tuple(head for head in heads_of_paper if head in results)
+def _table(
+    key: str, plan: Plan, results: Mapping[str, HeadResult], paper: Paper, differing: set[str]
+) -> TableInfo:
+    heads = tuple(head for head in plan.heads if head in results)
     dataset = settings_of(results)["dataset"]
     printed = paper[key].get(dataset)
-    values = [value for head in heads for value in _values(key, head, results[head], printed)]
+    values = [value for head in heads for value in _values(plan, head, results[head], printed)]
     sizes = sorted({v.components or 0 for v in values if v.source == "ours"}, reverse=True)
-    sections = [_rows(key, heads, size or None, results, values, bool(printed)) for size in sizes]
-    absent = [head for head in heads_of_paper if head not in results]
+    sections = [_rows(plan, heads, size or None, results, values, bool(printed)) for size in sizes]
+    absent = [head for head in plan.heads if head not in results and head not in plan.optional]
     notes = [f"No trial of the sweep has the head {head}." for head in absent]
     if not printed:
-        notes.append(f"The paper has no {number} for {dataset}, so it has no columns here.")
-    if key == "table_3":
+        notes.append(f"The paper has no {plan.number} for {dataset}, so it has no columns here.")
+    if plan.is_cut:
         notes += truncation_notes(heads, results, printed)
+    elif shown_task(results) == "similarity":
+        notes += untouched_notes()
     return TableInfo(
         key=key,
-        title=f"{number}: {what}, {dataset}"
+        title=f"{plan.number}: {plan.what}, {dataset}"
         + (" (not the paper's setting, see the notes)" if printed and differing & set(heads) else ""),
-        labels=("components", "test metric") if key == "table_3" else ("test metric",),
+        labels=("components", "test metric") if plan.is_cut else ("test metric",),
         heads=heads,
         has_paper=bool(printed),
         sections=tuple(sections),
@@ -185,49 +150,57 @@ def _table(key: str, results: Mapping[str, HeadResult], paper: Paper, differing:
     )
 
 
-def _values(key: str, head: str, result: HeadResult, printed: Mapping[Any, Any] | None) -> list[Value]:
+def _values(plan: Plan, head: str, result: HeadResult, printed: Mapping[Any, Any] | None) -> list[Value]:
     """All numbers of one head in one table, ours first."""
     dataset = result.configuration.settings["dataset"]
     values = []
     for point in result.points:
-        for components, measure, number in _numbers(key, point):
+        for components, measure, number in _numbers(plan, point):
             values.append(
                 Value(
                     dataset, head, components, measure.metric, measure.split, measure.unit, "ours",
                     point.trial.seed, point.trial.name, point.trial.run_id, point.epoch,
-                    _SCALES[measure.unit] * number,
+                    SCALES[measure.unit] * number,
                 )
             )  # fmt: skip
-    by_size = (printed or {}) if key == "table_3" else {None: printed or {}}
-    for components, by_head in by_size.items():
-        for measure in _measures(key):
-            number = by_head.get(head, {}).get(measure.paper)
+    by_size = (printed or {}) if plan.is_cut else {None: printed or {}}
+    for components, by_row in by_size.items():
+        for measure in plan.measures:
+            number = by_row.get(measure.paper_row or head, {}).get(measure.paper)
             if number is not None:
                 place = (dataset, head, components, measure.metric, measure.split, measure.unit)
                 values.append(Value(*place, "paper", "", "", "", None, float(number)))
     return values
 
 
-def _measures(key: str) -> tuple[Measure, ...]:
-    return _TRUNCATION_MEASURES if key == "table_3" else _MEASURES
-
-
-def _numbers(key: str, point: SelectedPoint) -> list[tuple[int | None, Measure, float]]:
+def _numbers(plan: Plan, point: SelectedPoint) -> list[tuple[int | None, Measure, float]]:
     """What a point has for a table: number of components, measure, number as tracked."""
+    if plan.is_cut:
+        return _numbers_cut(plan, point)
     found: list[tuple[int | None, Measure, float]] = []
-    if key != "table_3":
-        for measure in _MEASURES:
-            numbers = point.validation if measure.split == "validation" else point.test
-            if measure.metric in numbers:
-                found.append((None, measure, numbers[measure.metric]))
-    elif point.truncation is not None:
-        for row in point.truncation.to_dict("records"):
-            found += [(int(row["components"]), m, float(row[m.metric])) for m in _TRUNCATION_MEASURES]
+    for measure in plan.measures:
+        numbers = point.validation if measure.split == "validation" else point.test
+        if measure.metric in numbers:
+            found.append((None, measure, numbers[measure.metric]))
+    return found
+
+
+def _numbers_cut(plan: Plan, point: SelectedPoint) -> list[tuple[int | None, Measure, float]]:
+    """The same of embeddings cut to the sizes that all trials have: not each to its own d_eff."""
+    found: list[tuple[int | None, Measure, float]] = []
+    for prefix, table in (("", point.truncation), (OF_UNTOUCHED, point.untouched)):
+        for row in [] if table is None else table.to_dict("records"):
+            found += [
+                (int(row["components"]), measure, float(row[measure.metric.removeprefix(prefix)]))
+                for measure in plan.measures
+                if measure.metric.startswith(OF_UNTOUCHED) == bool(prefix)
+                and int(row["components"]) in TRUNCATIONS
+            ]
     return found
 
 
 def _rows(
-    key: str,
+    plan: Plan,
     heads: Sequence[str],
     components: int | None,
     results: Mapping[str, HeadResult],
@@ -242,7 +215,8 @@ def _rows(
             for head in heads
         ]
         rows.append(("seeds", *(cell for pair in seeds for cell in pair)))
-    for measure in _measures(key):
+    pairs = scored_on(settings_of(results))
+    for measure in plan.measures:
         cells = []
         for head in heads:
             place = (head, components, measure.metric, measure.split)
@@ -252,7 +226,8 @@ def _rows(
             if has_paper:
                 theirs = [v.value for v in here if v.source == "paper"]
                 cells.append(_number(theirs[0], measure) if theirs else _NO_VALUE)
-        labels = (measure.label,) if components is None else (str(components), measure.label)
+        label = measure.label.format(pairs=f"{pairs} " if pairs else "")
+        labels = (label,) if components is None else (str(components), label)
         rows.append((*labels, *cells))
     return tuple(rows)
 

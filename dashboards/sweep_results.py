@@ -9,7 +9,7 @@ import contextlib
 import difflib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -18,16 +18,16 @@ import pandas as pd
 
 from orchestrator.errors import UserError
 from orchestrator.tracking_check import check_tracking
+from trainables.config import DATASET_FACTS
+from trainables.reports import SELECTED_BY, Task
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
     from mlflow.store.entities import PagedList
 
-SELECTED_BY = "knn_accuracy"
-"""The validation metric that a trial's epoch is selected by, the higher the better."""
 TEST = "test_"
 """What the names of a final evaluation's metrics begin with."""
-EXECUTION_SETTINGS = frozenset({"device", "channels_last", "compile", "deterministic"})
+EXECUTION_SETTINGS = frozenset({"device", "channels_last", "compile", "deterministic", "bucketing"})
 """Settings that say how a trial is executed, not what it computes."""
 _NOT_OF_A_CONFIGURATION = EXECUTION_SETTINGS | {"seed", "preset"}
 _PARENT = "mlflow.parentRunId"
@@ -65,6 +65,13 @@ class TrialRun:
     @property
     def seed(self) -> str:
         return self.params["seed"]
+
+    @property
+    def task(self) -> Task:
+        """What its embeddings are judged by; images' labels where its dataset is not known here."""
+        dataset = self.params.get("dataset", "")
+        known: dict[str, Task] = {name: facts.task for name, facts in DATASET_FACTS.items()}
+        return known.get(dataset, "classification")
 
     @property
     def settings(self) -> dict[str, str]:
@@ -132,7 +139,9 @@ class SelectedPoint:
         better_epoch: one that is better on validation and was not evaluated, if any.
         validation: metrics of that epoch by name.
         test: metrics of that epoch by name, without `test_`.
-        truncation: trainables.evaluation.Truncation, one a row; None where it is not in MLflow.
+        truncation: its task's Truncation, of trainables.evaluation or similarity_evaluation, one a row;
+            None where it is not in MLflow.
+        untouched: the same of the encoder as it was before training, of pairs of sentences only.
     """
 
     trial: TrialRun
@@ -141,6 +150,7 @@ class SelectedPoint:
     validation: dict[str, float]
     test: dict[str, float]
     truncation: pd.DataFrame | None = None
+    untouched: pd.DataFrame | None = None
 
 
 def configurations(trials: Sequence[TrialRun]) -> list[Configuration]:
@@ -160,19 +170,20 @@ def first_by_head(trials: Sequence[TrialRun]) -> dict[str, Configuration]:
 
 
 def select(trial: TrialRun, metrics: TrialMetrics) -> SelectedPoint | None:
-    """The evaluated epoch with the best validation accuracy, the earliest of equals, if there is any.
+    """The evaluated epoch that is best on validation, the earliest of equals, if there is any.
 
-    Test metrics have no say in it.
+    What is best its task's metric says, of `trainables.reports.SELECTED_BY`; test metrics have no say in
+    it.
     """
-    accuracy = _column(metrics.validation, SELECTED_BY)
-    evaluated = [epoch for epoch in accuracy if epoch in metrics.test.index]
+    quality = _column(metrics.validation, SELECTED_BY[trial.task])
+    evaluated = [epoch for epoch in quality if epoch in metrics.test.index]
     if not evaluated:
         return None
-    epoch, best = (max(epochs, key=accuracy.__getitem__) for epochs in (evaluated, accuracy))
+    epoch, best = (max(epochs, key=quality.__getitem__) for epochs in (evaluated, quality))
     return SelectedPoint(
         trial=trial,
         epoch=epoch,
-        better_epoch=best if accuracy[best] > accuracy[epoch] else None,
+        better_epoch=best if quality[best] > quality[epoch] else None,
         validation=_row(metrics.validation, epoch),
         test=_row(metrics.test, epoch),
     )
@@ -238,11 +249,11 @@ class SweepStore:
 
     def metrics(self, trial: TrialRun, names: Sequence[str]) -> TrialMetrics:
         """The histories of these metrics (no `test_` in the names) and of the selecting one."""
-        wanted = list(dict.fromkeys([SELECTED_BY, *names]))
+        wanted = list(dict.fromkeys([SELECTED_BY[trial.task], *names]))
         return TrialMetrics(self._history(trial, wanted), self._history(trial, wanted, TEST))
 
     def point(self, trial: TrialRun, names: Sequence[str]) -> SelectedPoint | None:
-        """What stands for the trial, without its truncation; None where nothing of it was evaluated."""
+        """What stands for the trial, without its tables; None where nothing of it was evaluated."""
         return select(trial, self.metrics(trial, names)) if trial.is_evaluated else None
 
     def evaluation_table(self, trial: TrialRun, epoch: int, file: str) -> pd.DataFrame | None:
@@ -318,13 +329,14 @@ def _empty(uri: str) -> UserError:
 
 
 def _trial(run: Run) -> TrialRun:
-    return TrialRun(
+    trial = TrialRun(
         name=run.data.tags.get("trial", str(run.info.run_name)),
         run_id=run.info.run_id,
         status=run.data.tags.get("status", "pending"),
         params=dict(run.data.params),
-        is_evaluated=TEST + SELECTED_BY in run.data.metrics,
+        is_evaluated=False,
     )
+    return replace(trial, is_evaluated=TEST + SELECTED_BY[trial.task] in run.data.metrics)
 
 
 def _by_epoch(history: Sequence[Metric]) -> pd.Series:

@@ -1,4 +1,4 @@
-"""python -m dashboards.tables SWEEP: the paper's Tables 1a, 2 and 3 with a sweep's numbers beside them.
+"""python -m dashboards.tables SWEEP: the paper's tables with a sweep's numbers beside them.
 
 Printed, and logged to the sweep's run in MLflow as Markdown, a page and CSV files.
 """
@@ -40,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m dashboards.tables",
-        description="Prints the paper's Tables 1a, 2 and 3 with a sweep's numbers beside the paper's, "
-        f"and logs them to the sweep's run in MLflow, in its artifact folder {PLACE}.",
+        description="Prints the paper's Tables 1a, 2 and 3, or of pairs of sentences Tables 1b and 3, "
+        "with a sweep's numbers beside the paper's, and logs them to the sweep's run in MLflow, in its "
+        f"artifact folder {PLACE}.",
     )
     parser.add_argument("sweep", metavar="SWEEP", help="the sweep's name")
     parser.add_argument(

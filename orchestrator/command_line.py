@@ -13,7 +13,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options; a wrong one ends the process with a message and exit code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m orchestrator.sweep",
-        description="Trains the trials of a search space and finds the accuracy-versus-d_eff front.",
+        description="Trains the trials of a search space and finds the front of quality against d_eff.",
     )
     parser.add_argument(
         "file",

@@ -27,7 +27,7 @@ _OPERATIONS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Mult: lambda a, b: a * b,
     ast.Div: lambda a, b: a / b,
 }
-_EXAMPLE = "knn_accuracy >= 0.99 * baseline"
+_EXAMPLE = "d_eff <= 0.5 * baseline"
 
 
 class Names(NamedTuple):

@@ -31,8 +31,13 @@ from orchestrator.ledger import Ledger
 from orchestrator.mlflow_process import MlflowProcess
 from orchestrator.mlflow_runs import MlflowRuns
 from orchestrator.outcome import Outcome, print_outcome
+<<<<<<< HEAD
 from orchestrator.preparation import DataFacts
 from orchestrator.proposals_process import ProposalsProcess
+=======
+from orchestrator.preparation import DataFacts, describe_data
+from orchestrator.proposals import Proposals
+>>>>>>> 3c0015cd144132be7c2a901244b562519cf4da48
 from orchestrator.record import SweepRecord
 from orchestrator.resume import Plan
 from orchestrator.retention import Retention, RetentionRule
@@ -276,12 +281,7 @@ def _cause(kind: type[BaseException] | None, error: BaseException | None) -> str
 
 
 def _environment(data: Sequence[DataFacts]) -> dict[str, str]:
-    environment = describe_environment()
-    if data:
-        environment["data"] = "; ".join(facts.sentence() for facts in data)
-        is_original = all(facts.is_original_order is not False for facts in data)
-        environment["data_order"] = "original" if is_original else "of the source"
-    return environment
+    return {**describe_environment(), **describe_data(data)}
 
 
 def _open(runs: MlflowRuns, settings: SweepSettings) -> None:

@@ -9,7 +9,9 @@ import pandas as pd
 
 from orchestrator.confirmation import Confirmation, confirmations
 from orchestrator.record import SweepRecord
+from trainables.config import DATASET_FACTS
 from trainables.reports import Direction
+from trainables.sentence_sources import name_of_scored_pairs
 
 NUM_SEEDS = "num_seeds"
 FRONT_PROBABILITY = "front_probability"
@@ -30,6 +32,8 @@ class FrontTable:
             `front_probability` (missing where a point is not).
         constraints: as they are written.
         pick: the rule that names the picked point; empty where there is none.
+        scored_on: of pairs of sentences, what those are called that all trials are validated on; empty
+            where that is not known, and of images.
     """
 
     title: str
@@ -37,6 +41,7 @@ class FrontTable:
     points: pd.DataFrame
     constraints: tuple[str, ...] = ()
     pick: str = ""
+    scored_on: str = ""
 
     @property
     def front(self) -> pd.DataFrame:
@@ -84,7 +89,23 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
         ignore_index=True,
     )
     constraints = tuple(record.front.constraints.texts())
-    return FrontTable(title, dict(record.front.objectives), points, constraints, record.front.pick)
+    return FrontTable(
+        title,
+        dict(record.front.objectives),
+        points,
+        constraints,
+        record.front.pick,
+        _scored_on(record),
+    )
+
+
+def _scored_on(record: SweepRecord) -> str:
+    configs = [trial.config for trial in record.counted_trials]
+    tasks = {DATASET_FACTS[config["dataset"]].task for config in configs}
+    if tasks != {"similarity"}:
+        return ""
+    names = {name_of_scored_pairs(config["data"]["scored_pairs"]) for config in configs}
+    return names.pop() if len(names) == 1 else ""
 
 
 def confirmed_values(confirmation: Confirmation | None) -> dict[str, float]:

@@ -18,7 +18,7 @@ from orchestrator.errors import UserError
 from orchestrator.events import TrialImported
 from orchestrator.search_space import Parameter, Value, is_active, order, to_trial_config
 from orchestrator.settings import SweepSettings
-from orchestrator.trial_settings import by_dotted_name, without_effect
+from orchestrator.trial_settings import by_dotted_name, without_effect, without_effect_on
 from trainables.reports import EpochReport
 
 _MAY_DIFFER = frozenset({"seed", "device", "preset"})
@@ -184,7 +184,8 @@ def _differences(
     """
     here = by_dotted_name(settings.trial.model_dump())
     space = settings.search_space
-    skipped = values.keys() | without_effect(there.get("head.kind")) | (_MAY_DIFFER - space.keys())
+    not_searched = (_MAY_DIFFER | without_effect_on(there.get("dataset"))) - space.keys()
+    skipped = values.keys() | without_effect(there.get("head.kind")) | not_searched
     if not compares_space:
         skipped |= space.keys()
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import ray
@@ -40,6 +41,15 @@ class DataFacts(NamedTuple):
             f"data from {self.source}, whose rows may be in another order than the original archive's: "
             "the split is the paper's permutation of these rows"
         )
+
+
+def describe_data(data: Sequence[DataFacts]) -> dict[str, str]:
+    """What the tags of a sweep's runs say of its data; of an order only where one has a say."""
+    tags = {"data": "; ".join(facts.sentence() for facts in data)} if data else {}
+    orders = {facts.is_original_order for facts in data} - {None}
+    if orders:
+        tags["data_order"] = "original" if orders == {True} else "of the source"
+    return tags
 
 
 def prepare(settings: SweepSettings) -> list[DataFacts]:

@@ -9,9 +9,18 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from orchestrator.search_space import Value
-from trainables.config import TrialConfig
+from trainables.config import DATASET_FACTS, TrialConfig
 
 _OF_A_HEAD = frozenset({"head.depth", "head.width_ratio"})
+_OF_SENTENCES = frozenset(
+    {
+        "bucketing",
+        "data.distinct_sentences",
+        "data.max_length",
+        "data.scored_pairs",
+        "encoder_dim",
+    }
+)
 
 
 def by_dotted_name(config: Mapping[str, Any], prefix: str = "") -> dict[str, Value]:
@@ -28,6 +37,14 @@ def by_dotted_name(config: Mapping[str, Any], prefix: str = "") -> dict[str, Val
 def without_effect(head_kind: Value) -> frozenset[str]:
     """The settings that change nothing in a trial with this kind of head."""
     return _OF_A_HEAD if head_kind == "none" else frozenset()
+
+
+def without_effect_on(dataset: Value) -> frozenset[str]:
+    """The settings that change nothing in a trial on a dataset, so that sweeps from before there were
+    such settings are like those of today.
+    """
+    tasks = {str(name): facts.task for name, facts in DATASET_FACTS.items()}
+    return _OF_SENTENCES if tasks.get(str(dataset)) == "classification" else frozenset()
 
 
 def from_text(texts: Mapping[str, str]) -> dict[str, Value]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PairDataset = Literal["snli", "sentence_pairs"]
 SNLI = "stanfordnlp/snli"
 STSB = "sentence-transformers/stsb"
+STSB_NAME = "STSb"
 ENTAILMENT = 0
 _SNLI_LABELS = (-1, 0, 1, 2)
 """No agreement among its annotators, entailment, neutral, contradiction."""
@@ -65,6 +66,18 @@ class Source:
     @property
     def is_local(self) -> bool:
         return bool(self.files)
+
+
+def name_of_scored_pairs(named: str | None) -> str:
+    """STSb where data.scored_pairs is left out or names it on the hub; empty of all other pairs, also of
+    a copy on disk, since nothing says that it is one.
+    """
+    return STSB_NAME if named in (None, STSB) else ""
+
+
+def is_snli(named: str | None) -> bool:
+    """Whether data.source is left out or names SNLI on the hub, so that all of it is there."""
+    return named in (None, SNLI)
 
 
 def find_source(setting: str, named: str) -> Source:

@@ -153,6 +153,58 @@ def test_every_point_is_drawn_by_its_head() -> None:
     assert front["marker"]["color"][-1] != clouds[0]["marker"]["color"]
 
 
+SPEARMAN: dict[str, Direction] = {"spearman": "max", "d_eff": "min"}
+
+
+def pairs(trial: str, spearman: float, d_eff: float, on_front: bool, **more: Any) -> dict[str, Any]:
+    """A point of a sweep over pairs of sentences: without an accuracy."""
+    values = {**row(trial, 0.0, d_eff, on_front), "spearman": spearman, **more}
+    del values["knn_accuracy"]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("scored_on", "label"),
+    [("STSb", "STSb Spearman (validation)"), ("", "Spearman (validation)")],
+)
+def test_a_correlation_is_called_after_its_pairs(scored_on: str, label: str) -> None:
+    points = table(pairs("t", 0.84, 90.0, True), objectives=SPEARMAN)
+    drawn = info(replace(points, scored_on=scored_on))
+    assert (drawn.y.label, drawn.y.logarithmic) == (label, False)
+    text = to_html(drawn)
+    assert label in text and "accuracy" not in _texts(plot(drawn))
+    assert Page(text).cells == ["0.84", "90", "mlp", "t", "5"]
+    assert drawn.points["hover"].tolist()[0].split("<br>")[1:3] == ["spearman = 0.84", "d_eff = 90"]
+
+
+def _texts(figure: Any) -> str:
+    """The traces and axes, without Plotly's templates."""
+    found = json.loads(str(figure.to_json()))
+    return json.dumps([found["data"], found["layout"]["xaxis"], found["layout"]["yaxis"]])
+
+
+def test_accuracies_are_not_called_after_pairs() -> None:
+    assert info(replace(THREE, scored_on="STSb")).y.label == "5-NN accuracy (validation)"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"), [((0.8203, 0.8203), "is 0.8203;"), ((0.8203, 0.79), "is 0.79 to 0.8203;")]
+)
+def test_the_untouched_encoder_is_told_and_not_drawn(values: tuple[float, float], told: str) -> None:
+    rows = [
+        pairs(f"t{n}", 0.84 - n, 90.0 - n, True, test_untouched_spearman=v)
+        for n, v in enumerate((*values, math.nan))
+    ]
+    drawn = info(table(*rows, objectives=SPEARMAN))
+    assert drawn.note.startswith(
+        f"The untouched encoder's Spearman correlation on the test pairs {told}"
+    )
+    bare = table(
+        *(pairs(r["trial"], r["spearman"], r["d_eff"], True) for r in rows), objectives=SPEARMAN
+    )
+    assert info(bare).note == "" and to_png(drawn) == to_png(info(bare))
+
+
 def test_where_points_coincide_the_fronts_tells_its_name() -> None:
     tied = table(row("trial-0000", 0.9, 3.0, True), row("trial-0001", 0.9, 3.0, False))
     front, _legend = json.loads(str(plot(info(tied)).to_json()))["data"]

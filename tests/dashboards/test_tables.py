@@ -148,6 +148,15 @@ def test_the_papers_own_setting_is_called_so() -> None:
     assert not any("not the paper's setting" in t.title for t in page.tables)
 
 
+def test_a_sweep_from_before_there_were_sentences_has_the_same_page() -> None:
+    newer = ("bucketing", "encoder_dim", "data.scored_pairs", "data.max_length", "data.image_size")
+    old = {n: v for n, v in params().items() if n not in (*newer, "data.distinct_sentences")}
+    assert set(newer) <= params().keys()
+    page = drawn(result([point(replace(trial(0), params=old))]))
+    assert page == drawn(result([point(trial(0))]))
+    assert notes(page, "settings that act")
+
+
 def test_a_subset_is_no_reproduction() -> None:
     subset: dict[str, Any] = {"data__num_classes": 20, "data__num_training_items": 5000}
     page = drawn(*three_heads(42, **subset, encoder="resnet8", encoder_weights="none", epochs=20))
@@ -292,7 +301,7 @@ def test_the_papers_numbers_are_whole() -> None:
     for by_head in PAPER["table_3"]["cifar100"].values():
         assert list(by_head) == ["none", "mlp", "monotonic"]
         assert all(values.keys() == metrics - {"d_eff"} for values in by_head.values())
-    assert PAPER["table_1b"]["snli"].keys() == {"none", "monotonic"}
+    assert PAPER["table_1b"]["snli"].keys() == {"untouched", "none", "monotonic"}
 
 
 def test_the_csv_holds_every_seeds_number_in_the_tables_unit() -> None:

@@ -15,7 +15,8 @@ from mlflow.entities import Metric, Param
 
 from orchestrator.mlflow_runs import trial_params
 from orchestrator.trials import Trial
-from trainables.config import TrialConfig
+from trainables.config import DATASET_FACTS, TrialConfig
+from trainables.reports import SELECTED_BY, TRUNCATION, UNTOUCHED
 
 DATABASE = "mlflow.db"
 TRUNCATED = pd.DataFrame(
@@ -42,6 +43,34 @@ TEST_METRICS = {
     "d_eff": 120.0,
     "reconstruction_error": 0.0064,
 }
+SENTENCE_TEST_METRICS = {
+    "spearman": 0.815,
+    "d_eff": 100.0,
+    "reconstruction_error": 0.0072,
+    "untouched_spearman": 0.8203,
+    "untouched_pca_spearman": 0.8101,
+}
+
+
+def cut_pairs(spearman: float, *more: int) -> pd.DataFrame:
+    """A table of truncations: Spearman falls by 0.01 a size, ranked by distance it is 0.005 lower."""
+    return pd.DataFrame(
+        [
+            {
+                "components": components,
+                "spearman_cosine": spearman - 0.01 * place,
+                "spearman_euclidean": spearman - 0.01 * place - 0.005,
+                "reconstruction_error": 0.0001 * components,
+                "reconstruction_error_relative": 0.01,
+            }
+            for place, components in enumerate((*more, 128, 64, 16, 8))
+        ]
+    )
+
+
+def sentence_params(head: str = "none", seed: int = 42, **settings: Any) -> dict[str, str]:
+    """The same as `params` of a training on pairs of sentences; the paper's where nothing is said."""
+    return params(head, seed, **{"preset": "paper_snli", **settings})
 
 
 def params(head: str = "none", seed: int = 42, **settings: Any) -> dict[str, str]:
@@ -65,9 +94,10 @@ class TrackedTrial:
     """What a trial leaves in MLflow.
 
     Attributes:
-        validation: epoch to validation accuracy.
+        validation: epoch to the validation metric that an epoch is selected by.
         test: epoch to test metrics, without their `test_`.
         truncation: of each evaluated epoch; None for none.
+        untouched: the same of the untouched encoder.
         confirms: the trial that it repeats under a further seed, if any.
     """
 
@@ -77,6 +107,23 @@ class TrackedTrial:
     truncation: pd.DataFrame | None = field(default_factory=lambda: TRUNCATED)
     status: str = "completed"
     confirms: str = ""
+    untouched: pd.DataFrame | None = None
+
+    @property
+    def selected_by(self) -> str:
+        return {name: SELECTED_BY[facts.task] for name, facts in DATASET_FACTS.items()}[
+            self.params["dataset"]
+        ]
+
+
+def tracked_pairs(
+    head: str = "none", seed: int = 42, spearman: float = 0.815, **settings: Any
+) -> TrackedTrial:
+    """A trial on pairs of sentences with all of its evaluation."""
+    test = {**SENTENCE_TEST_METRICS, "spearman": spearman}
+    untouched, trained = cut_pairs(0.80, 384, 100), cut_pairs(0.81, 100)
+    given = sentence_params(head, seed, **settings)
+    return TrackedTrial(given, {1: spearman + 0.05}, {1: test}, trained, untouched=untouched)
 
 
 def track(
@@ -103,19 +150,22 @@ def track(
         if trial.confirms:
             run_tags["confirms"] = trial.confirms
         run = client.create_run(identity, run_name=run_tags["trial"], tags=run_tags).info.run_id
-        metrics = [Metric("knn_accuracy", value, 1, epoch) for epoch, value in trial.validation.items()]
+        metrics = [
+            Metric(trial.selected_by, value, 1, epoch) for epoch, value in trial.validation.items()
+        ]
         for epoch, values in trial.test.items():
             metrics += [Metric(f"test_{metric}", value, 1, epoch) for metric, value in values.items()]
         client.log_batch(run, metrics=metrics, params=[Param(*item) for item in trial.params.items()])
-        if trial.truncation is not None:
-            for epoch in trial.test:
-                _log_table(client, run, trial.truncation, epoch)
+        for file, table in ((TRUNCATION, trial.truncation), (UNTOUCHED, trial.untouched)):
+            if table is not None:
+                for epoch in trial.test:
+                    _log_table(client, run, file, table, epoch)
     return parent
 
 
-def _log_table(client: MlflowClient, run: str, table: pd.DataFrame, epoch: int) -> None:
+def _log_table(client: MlflowClient, run: str, file: str, table: pd.DataFrame, epoch: int) -> None:
     with tempfile.TemporaryDirectory() as place:
-        table.to_parquet(Path(place) / "truncation.parquet", index=False)
+        table.to_parquet(Path(place) / file, index=False)
         client.log_artifacts(run, place, f"evaluations/epoch-{epoch:04d}")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from sweep_events import (
     EXAMPLES,
@@ -16,8 +17,10 @@ from sweep_events import (
     reports,
 )
 
-from orchestrator.events import PointEvaluated
+from orchestrator.events import PointEvaluated, TrialProposed
 from orchestrator.front_table import front_table
+from trainables.config import TrialConfig
+from trainables.sentence_sources import STSB
 
 Epochs = list[tuple[str, float, float]]
 
@@ -102,6 +105,26 @@ def test_test_metrics_stand_beside_the_points_that_were_evaluated() -> None:
     tested = dict(zip(points["trial"], points["test_knn_accuracy"], strict=True))
     assert tested[TRIALS[1]] == 0.25
     assert math.isnan(tested[TRIALS[0]])
+
+
+def of_pairs(trial: str, scored_pairs: str | None = None) -> TrialProposed:
+    data = {"scored_pairs": scored_pairs}
+    config = TrialConfig.model_validate({"preset": "paper_snli", "data": data}).model_dump()
+    return TrialProposed(trial, 0, {}, config, time=0.0)
+
+
+@pytest.mark.parametrize(
+    ("trials", "name"),
+    [
+        ([of_pairs(trial) for trial in TRIALS], "STSb"),
+        ([of_pairs(trial, STSB) for trial in TRIALS], "STSb"),
+        ([of_pairs(trial, "/data/stsb") for trial in TRIALS], ""),
+        ([of_pairs(TRIALS[0]), *(of_pairs(trial, "/data/mine.csv") for trial in TRIALS[1:])], ""),
+        ([], ""),
+    ],
+)
+def test_the_scored_pairs_are_named_where_they_are_known(trials: list[TrialProposed], name: str) -> None:
+    assert front_table("s", record_of(*trials)).scored_on == name
 
 
 def test_imported_points_say_where_they_are_from() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from orchestrator.imports import EarlierSweep, EarlierTrial, fit, import_sweeps
 from orchestrator.proposals import Proposals
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings
-from orchestrator.trial_settings import by_dotted_name, from_text
+from orchestrator.trial_settings import by_dotted_name, from_text, without_effect_on
 from trainables.reports import EpochReport
 
 SETTINGS = settings_of(trial={"temperature": 0.1, "batch_size": 128})
@@ -62,6 +63,15 @@ def test_a_trial_that_fits_comes_with_parameters_configuration_and_epochs() -> N
     assert event.parameters == MLP
     assert [EpochReport.from_dict(data) for data in event.reports] == list(reports)
     assert by_dotted_name(event.config) == trial.settings
+
+
+def test_a_trial_on_images_from_before_there_were_sentences_fits() -> None:
+    now = earlier_trial()
+    older = {n: v for n, v in now.settings.items() if n not in without_effect_on("digits")}
+    assert len(older) < len(now.settings)
+    event = fit(replace(now, settings=older), SETTINGS, "import-0000", 0.0)
+    assert isinstance(event, TrialImported)
+    assert by_dotted_name(event.config) == now.settings
 
 
 @EXAMPLES

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sweep_events import DIGITS, settings_of
 
-from orchestrator.preparation import DataFacts, needed_by
+from orchestrator.preparation import DataFacts, describe_data, needed_by
 
 CIFAR = {"encoder": "resnet8", "encoder_weights": "none"}
 
@@ -64,3 +64,19 @@ def test_split_that_no_order_decides_is_not_spoken_of() -> None:
     assert DataFacts("pairs.csv, scored pairs from x").sentence() == (
         "data from pairs.csv, scored pairs from x"
     )
+
+
+@pytest.mark.parametrize(
+    ("orders", "tag"),
+    [
+        ([True], "original"),
+        ([True, False], "of the source"),
+        ([None], None),
+        ([None, True], "original"),
+        ([], None),
+    ],
+)
+def test_an_order_is_recorded_where_one_has_a_say(orders: list[bool | None], tag: str | None) -> None:
+    tags = describe_data([DataFacts("a", order) for order in orders])
+    assert tags.get("data_order") == tag
+    assert ("data" in tags) == bool(orders)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.search_space import setting_names
-from orchestrator.trial_settings import by_dotted_name, from_text, without_effect
+from orchestrator.trial_settings import by_dotted_name, from_text, without_effect, without_effect_on
 from trainables.config import PRESETS, TrialConfig
 
 
@@ -30,3 +30,9 @@ def test_what_is_no_setting_or_no_value_stays_as_it_is() -> None:
 def test_a_head_that_is_none_has_neither_depth_nor_width() -> None:
     assert without_effect("none") == {"head.depth", "head.width_ratio"}
     assert without_effect("mlp") == set()
+
+
+def test_settings_of_sentences_change_nothing_in_images() -> None:
+    names = without_effect_on("cifar100")
+    assert {"bucketing", "data.max_length"} < names <= by_dotted_name(TrialConfig().model_dump()).keys()
+    assert without_effect_on("snli") == without_effect_on("of later") == set()
