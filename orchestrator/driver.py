@@ -31,13 +31,8 @@ from orchestrator.ledger import Ledger
 from orchestrator.mlflow_process import MlflowProcess
 from orchestrator.mlflow_runs import MlflowRuns
 from orchestrator.outcome import Outcome, print_outcome
-<<<<<<< HEAD
-from orchestrator.preparation import DataFacts
-from orchestrator.proposals_process import ProposalsProcess
-=======
 from orchestrator.preparation import DataFacts, describe_data
-from orchestrator.proposals import Proposals
->>>>>>> 3c0015cd144132be7c2a901244b562519cf4da48
+from orchestrator.proposals_process import ProposalsProcess
 from orchestrator.record import SweepRecord
 from orchestrator.resume import Plan
 from orchestrator.retention import Retention, RetentionRule
