@@ -21,6 +21,7 @@ from orchestrator.search_space import default_of, setting_names
 from trainables.config import DATASET_FACTS, PRESETS, TrialConfig
 from trainables.reports import TRUNCATION, TRUNCATIONS, UNTOUCHED, Task
 from trainables.sentence_sources import STSB_NAME, is_snli, name_of_scored_pairs
+from trainables.transformer_weights import PACKAGED_MODELS
 
 _ALWAYS_NAMED = ("head.depth", "head.width_ratio", "temperature")
 _NOT_COMPARED = EXECUTION_SETTINGS | {"seed", "preset", "data.source", "encoder_dim"}
@@ -198,6 +199,7 @@ def _differing_settings(settings: Mapping[str, str], theirs: TrialConfig) -> lis
         if name in _NOT_COMPARED or name in without_effect or no_effect:
             continue
         ours, paper = settings.get(name, "not recorded"), str(default_of(theirs, name))
+        ours = PACKAGED_MODELS.get(ours, ours)
         if _readable(ours) != _readable(paper):
             texts.append(f"{name} {_readable(ours)} (paper: {_readable(paper)})")
     return texts

