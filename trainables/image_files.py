@@ -50,7 +50,8 @@ def read_image(path: Path, size: int) -> UInt8[np.ndarray, "3 size size"]:
         raise _too_large(path) from error
     except UnidentifiedImageError as error:
         raise DataError(
-            f"data.source: {path} is no image in {_listed_formats()}; save it as one, or remove it"
+            f"data.source: {path} is not recognised as {_listed_formats()}; copy it anew, save it as "
+            "one of these, or remove it"
         ) from error
     except Exception as error:  # What Pillow's decoders raise shares no base.
         raise DataError(

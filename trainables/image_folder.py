@@ -197,13 +197,14 @@ def _images_by_class(folder: Path) -> dict[str, list[Path]]:
 
 
 def _require_classes(folder: Path, by_class: Mapping[str, list[Path]]) -> None:
-    if not any(by_class.values()):
+    with_images = [name for name, files in by_class.items() if files]
+    if not with_images:
         what = f"no images ({', '.join(SUFFIXES)}) in its folders" if by_class else "no folders in it"
         raise DataError(f"data.source: {folder} has {what}; {_LAYOUT}")
-    if len(by_class) < 2:
+    if len(with_images) < 2:
         raise DataError(
-            f"data.source: {folder} has images of one class alone, {_listed(by_class)}; contrast needs "
-            "a second one"
+            f"data.source: {folder} has images of one class alone, {_listed(with_images)}; contrast "
+            "needs a second one"
         )
 
 

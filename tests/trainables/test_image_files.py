@@ -127,7 +127,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 def test_a_damaged_image_is_refused_by_its_name(tmp_path: Path, suffix: str, damage: str) -> None:
     path = written(tmp_path / f"a{suffix}", noise(32, 32))
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    with pytest.raises(DataError, match=rf"^data\.source: (the image )?{path} is (damaged|no image)"):
+    with pytest.raises(
+        DataError, match=rf"^data\.source: (the image )?{path} is (damaged|not recognised)"
+    ):
         read_image(path, 8)
 
 
@@ -135,14 +137,14 @@ def test_a_damaged_image_is_refused_by_its_name(tmp_path: Path, suffix: str, dam
 def test_what_is_no_image_is_refused_by_its_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(
-        DataError, match=rf"{tmp_path}/a.jpg is no image in PNG, JPEG, WEBP or BMP; save"
+        DataError, match=rf"{tmp_path}/a.jpg is not recognised as PNG, JPEG, WEBP or BMP; copy"
     ):
         read_image(tmp_path / "a.jpg", 8)
 
 
 def test_another_format_under_an_images_name_is_refused(tmp_path: Path) -> None:
     written(tmp_path / "a.gif", noise(8, 8)).rename(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png is no image in PNG"):
+    with pytest.raises(DataError, match=r"a\.png is not recognised as PNG"):
         read_image(tmp_path / "a.png", 8)
 
 
