@@ -11,6 +11,7 @@ from orchestrator.errors import UserError
 from orchestrator.search_space import Value
 from orchestrator.settings import SweepSettings
 from trainables.errors import DataError, WeightsError
+from trainables.image_folder import find_folder
 from trainables.image_sources import TORCHVISION, find_directory
 from trainables.sentence_sources import find_source
 from trainables.transformer_weights import PACKAGES, locate_weights
@@ -89,12 +90,16 @@ def _is_path(settings: SweepSettings, name: str, value: str) -> bool:
     """
     if name == "encoder_weights":
         return _is_path_of_weights(settings, value)
-    if settings.trial.dataset == "image_folder":
-        if not Path(value).expanduser().is_dir():
-            raise DataError(
-                f"{name}: {Path(value).absolute()} is not a directory; name the images' folder"
-            )
-        return True
+    varied = settings.search_space.get("dataset")
+    datasets = [settings.trial.dataset] if varied is None else varied.extremes()
+    if name == "data.source" and "image_folder" in datasets:
+        try:
+            find_folder(value)
+        except DataError:
+            if set(datasets) == {"image_folder"}:
+                raise
+        else:
+            return True
     if settings.trial.task == "similarity":
         return find_source(name, value).is_local
     return find_directory(value) is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.settings import load_settings
+from orchestrator.yaml_source import read_yaml
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -45,9 +46,18 @@ def test_sweep_commands_are_accepted(line: str, tmp_path: Path) -> None:
         assert result.returncode == 0, result.stderr
 
 
-def test_example_search_space_is_valid(tmp_path: Path) -> None:
-    (example,) = _blocks("yaml")
-    (tmp_path / "example.yaml").write_text(example)
+@pytest.mark.parametrize("example", _blocks("yaml"))
+def test_examples_are_valid(example: str, tmp_path: Path) -> None:
+    """Whole sweeps, and fragments with a `trial` alone."""
+    file = tmp_path / "example.yaml"
+    file.write_text(example)
+    if read_yaml(file).data.keys() == {"trial"}:
+        file.write_text(f"name: own\nsearch_space: {{temperature: {{uniform: [0.1, 0.2]}}}}\n{example}")
+    assert load_settings(file).search_space
+
+
+def test_the_first_example_is_a_whole_sweep_with_a_baseline(tmp_path: Path) -> None:
+    (tmp_path / "example.yaml").write_text(_blocks("yaml")[0])
     assert load_settings(tmp_path / "example.yaml").first_trials
 
 

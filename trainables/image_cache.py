@@ -15,10 +15,9 @@ from torch import Tensor
 
 from trainables.array_cache import cache_folder, identity_of_files, open_arrays
 from trainables.image_sources import TORCHVISION, find_directory, parquet_files, read_images
-from trainables.image_tables import ImageDataset, default_source
+from trainables.image_tables import SPLIT_SEED, ImageDataset, default_source
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-SPLIT_SEED = 42
 NUM_TRAIN_ROWS = 50_000
 NUM_VALIDATION_ROWS = 5_000
 VALIDATION_SHA256 = "484aae7c022ff616"

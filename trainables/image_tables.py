@@ -28,6 +28,8 @@ IMAGE_SHAPE = (3, 32, 32)
 NUM_CLASSES: dict[ImageDataset, int] = {"cifar10": 10, "cifar100": 100}
 NUM_ROWS = {"train": 50_000, "test": 10_000}
 """The splits of both datasets."""
+SPLIT_SEED = 42
+"""Of the shuffle that says which images validate, of every dataset."""
 
 
 def default_source(dataset: ImageDataset) -> str:

@@ -13,9 +13,11 @@ from jaxtyping import Float, Int, Num
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from trainables.config import DataConfig, DatasetName
+from trainables.config import DATASET_FACTS, DataConfig, DatasetName
 from trainables.errors import DataError
-from trainables.image_cache import NUM_VALIDATION_ROWS, SPLIT_SEED, open_images
+from trainables.image_cache import NUM_VALIDATION_ROWS, open_images
+from trainables.image_folder import MIN_IMAGES, PARTS, open_image_folder
+from trainables.image_tables import SPLIT_SEED
 from trainables.metrics import knn_accuracy, nearest_labels, recalls
 from trainables.reports import Task
 
@@ -104,31 +106,44 @@ def require_items(name: DatasetName, data: DataConfig) -> None:
     Raises:
         trainables.errors.DataError: it cannot be had, or has fewer items.
     """
-    labels = DATASETS[name](data).training.labels
-    below = data.num_classes or _num_classes(labels)
-    _require(data.num_training_items, int((labels < below).sum()), below)
+    _num_classes(DATASETS[name](data), data)
 
 
-def _num_classes(labels: Int[Tensor, " item"]) -> int:
-    return int(labels.max()) + 1
+def _num_classes(dataset: Dataset, data: DataConfig) -> int:
+    """How many classes are used of a dataset, which has what is asked for.
 
-
-def _require(num_wanted: int | None, num_items: int, num_classes: int) -> None:
-    if num_wanted and num_wanted > num_items:
+    Raises:
+        DataError: it has less.
+    """
+    num_classes = int(dataset.training.labels.max()) + 1
+    if data.num_classes and data.num_classes > num_classes:
         raise DataError(
-            f"data.num_training_items is {num_wanted}, and there are {num_items} images of "
-            f"{num_classes} classes to train on; name at most as many"
+            f"data.num_classes is {data.num_classes}, and there are {num_classes}; name at most as many"
         )
+    used = data.num_classes or num_classes
+    num_items = int((dataset.training.labels < used).sum())
+    if data.num_training_items and data.num_training_items > num_items:
+        raise DataError(
+            f"data.num_training_items is {data.num_training_items}, and there are {num_items} images of "
+            f"{used} classes to train on; name at most as many"
+        )
+    for part, verb in ((dataset.validation, "validate"), (dataset.test, "test")):
+        num_items = int((part.labels < used).sum())
+        if num_items < MIN_IMAGES:
+            raise DataError(
+                f"data.num_classes is {used}, and of these there are {num_items} images to {verb} on; "
+                f"add some, {MIN_IMAGES} are the least, or name more classes"
+            )
+    return used
 
 
 @functools.lru_cache(maxsize=2)
 def _load(name: DatasetName, settings: str, device: torch.device) -> Dataset:
     data = DataConfig.model_validate_json(settings)
     dataset = DATASETS[name](data)
-    below = data.num_classes or _num_classes(dataset.training.labels)
+    below = _num_classes(dataset, data)
     parts = dataset.training, dataset.validation, dataset.test
     training, validation, test = (part.below(below).to(device) for part in parts)
-    _require(data.num_training_items, len(training), below)
     return Dataset(training.rows(0, data.num_training_items), validation, test)
 
 
@@ -158,8 +173,22 @@ def _digits(data: DataConfig) -> Dataset:
     return Dataset(shuffled.rows(0, start), shuffled.rows(start, stop), shuffled.rows(stop))
 
 
+def _image_folder(data: DataConfig) -> Dataset:
+    """Images of one's own, uint8, each part in a shuffled order."""
+    assert data.source is not None
+    shape = DATASET_FACTS["image_folder"].item_shape
+    assert shape is not None
+    arrays = open_image_folder(data.source, data.image_size or shape[-1])
+    training, validation, test = (
+        Subset(torch.from_numpy(arrays[f"{part}_images"]), torch.from_numpy(arrays[f"{part}_labels"]))
+        for part in PARTS
+    )
+    return Dataset(training, validation, test)
+
+
 DATASETS: dict[DatasetName, Callable[[DataConfig], Dataset]] = {
     "cifar100": functools.partial(_cifar, "cifar100"),
     "cifar10": functools.partial(_cifar, "cifar10"),
     "digits": _digits,
+    "image_folder": _image_folder,
 }

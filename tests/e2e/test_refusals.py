@@ -12,6 +12,7 @@ from sweep_runs import REPOSITORY, TINY, command, ray_processes, run_sweep
 pytestmark = pytest.mark.slow
 
 CIFAR = ("--set", "trial.dataset=cifar100", "--set", "trial.encoder=resnet8")
+OWN = ("--set", "trial.dataset=image_folder")
 
 # Ray is needed to know the cluster and to read data and weights; the others are refused before that.
 REFUSALS = {
@@ -22,6 +23,14 @@ REFUSALS = {
     "path to nothing": (("--set", "trial.encoder_weights=absent.pt"), "absent.pt does not exist; name"),
     "weights": (("--set", "trial.encoder_weights=README.md"), "README.md holds no state dict"),
     "data": ((*CIFAR, "--set", "trial.data.source=./tests/e2e"), "tests/e2e has no Parquet file"),
+    "own images": (
+        (*CIFAR, *OWN, "--set", "trial.data.source=./absent"),
+        "absent does not exist; name the folder of your images",
+    ),
+    "one class": (
+        (*CIFAR, *OWN, "--set", "trial.data.source=./dashboards"),
+        "dashboards has images of one class alone, pictures; contrast needs a second one",
+    ),
     "key": (("--set", "trial.epoch=1"), "did you mean 'epochs'?"),
 }
 

@@ -23,6 +23,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train.parquet").touch()
     (tmp_path / "w.safetensors").touch()
+    (tmp_path / "photographs" / "cat").mkdir(parents=True)
 
 
 def test_paths_become_absolute(tmp_path: Path) -> None:
@@ -144,3 +145,37 @@ def test_directory_that_is_no_transformers_is_refused(own_pairs: dict[str, Any],
     (tmp_path / "model" / "config.json").unlink()
     with pytest.raises(UserError, match=r"trial\.encoder_weights: .*model has no config\.json"):
         with_absolute_paths(settings_of(trial=own_pairs), must_exist=True)
+
+
+OWN = CIFAR | {"dataset": "image_folder"}
+
+
+def test_a_folder_of_own_images_becomes_absolute(tmp_path: Path) -> None:
+    for spelled in ("photographs", "./photographs/", str(tmp_path / "photographs")):
+        trial = resolved(OWN | {"data": {"source": spelled}}).trial
+        assert trial.data.source == str(tmp_path / "photographs")
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        ("absent", "absent does not exist; name the folder of your images"),
+        ("uoft-cs/cifar10", "uoft-cs/cifar10 does not exist; name the folder of your images"),
+        ("w.safetensors", "w.safetensors is not a folder; name the folder of your images"),
+        ("~no-such-user/a", "~no-such-user/a does not exist"),
+    ],
+)
+def test_what_is_no_folder_of_own_images_is_refused(source: str, fault: str) -> None:
+    with pytest.raises(UserError, match=rf"trial\.data\.source: .*{fault}") as caught:
+        resolved(OWN | {"data": {"source": source}})
+    assert caught.value.location == ("trial", "data", "source")
+
+
+def test_own_images_may_vary_with_a_dataset_of_the_hub(tmp_path: Path) -> None:
+    space = {
+        "dataset": {"choice": ["cifar10", "image_folder"]},
+        "data.source": {"choice": ["photographs", "uoft-cs/cifar10"]},
+    }
+    settings = resolved({}, search_space=space)
+    sources = [str(tmp_path / "photographs"), "uoft-cs/cifar10"]
+    assert settings.search_space["data.source"].choice == sources

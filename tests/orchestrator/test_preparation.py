@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 from sweep_events import DIGITS, settings_of
 
-from orchestrator.preparation import DataFacts, describe_data, needed_by
+from orchestrator.preparation import DataFacts, _refusal, describe_data, needed_by
 
 CIFAR = {"encoder": "resnet8", "encoder_weights": "none"}
+OWN = CIFAR | {"dataset": "image_folder", "data": {"source": "/photographs"}}
 
 
 @pytest.mark.parametrize(
@@ -16,6 +17,7 @@ CIFAR = {"encoder": "resnet8", "encoder_weights": "none"}
         (DIGITS, False),
         (DIGITS | {"encoder_weights": "weights.safetensors"}, True),
         (CIFAR, True),
+        (OWN, True),
         ({}, True),
     ],
 )
@@ -36,6 +38,31 @@ def test_all_that_varies_is_prepared_once() -> None:
         ("cifar100", "a.safetensors"),
         ("cifar100", "none"),
     ]
+
+
+def test_own_images_are_prepared_at_every_size() -> None:
+    space = {"data.image_size": {"choice": [16, 32]}, "temperature": {"uniform": [0.1, 0.2]}}
+    configs = needed_by(settings_of(trial=OWN, search_space=space))
+    assert [config.data.image_size for config in configs] == [16, 32]
+
+
+@pytest.mark.parametrize(
+    ("message", "space", "place"),
+    [
+        ("data.source: /photographs has no folders in it", {}, ("trial", "data", "source")),
+        ("data.num_classes is 9, and there are 3", {}, ("trial", "data", "num_classes")),
+        (
+            "data.source: /photographs has no folders in it",
+            {"data.source": {"choice": ["/a", "/photographs"]}},
+            ("search_space", "data.source"),
+        ),
+    ],
+)
+def test_a_refusal_has_the_place_of_its_setting(
+    message: str, space: dict[str, Any], place: tuple[str, ...]
+) -> None:
+    space = space or {"temperature": {"uniform": [0.1, 0.2]}}
+    assert _refusal(message, settings_of(trial=OWN, search_space=space)).location == place
 
 
 def test_split_of_another_order_is_not_called_the_papers() -> None:

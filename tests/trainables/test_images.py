@@ -5,28 +5,42 @@ from typing import get_args
 
 import pytest
 import torch
+from image_folders import write_images
 from sklearn.datasets import load_digits
 
 from trainables.config import DATASET_FACTS, DataConfig, DatasetName
 from trainables.errors import DataError
-from trainables.images import DATASETS, Dataset, Subset, load_images
+from trainables.images import DATASETS, Dataset, Subset, load_images, require_items
 
 CPU = torch.device("cpu")
 CIFAR100 = Path(__file__).parents[3] / "shared/data/cifar100"
 
 
-@pytest.fixture(scope="module", params=["digits", "cifar100"])
+OWN = {"train/ant": 60, "train/bee": 60, "train/cat": 60, "test/ant": 5, "test/bee": 5, "test/cat": 3}
+
+
+@pytest.fixture(scope="module", params=["digits", "cifar100", "image_folder"])
 def dataset(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[DatasetName, Dataset]]:
     if request.param == "digits":
         yield "digits", load_images("digits", DataConfig(), CPU)
         return
-    if not CIFAR100.exists():
+    if request.param == "cifar100" and not CIFAR100.exists():
         pytest.skip("the CIFAR-100 files are not here")
+    source = CIFAR100
+    if request.param == "image_folder":
+        source = write_images(tmp_path_factory.mktemp("own"), OWN)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MONOCON_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield "cifar100", load_images("cifar100", DataConfig(source=str(CIFAR100)), CPU)
+        yield request.param, load_images(request.param, DataConfig(source=str(source)), CPU)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder of images."""
+    monkeypatch.setenv("MONOCON_CACHE", str(tmp_path / "cache"))
+    return str(write_images(tmp_path / "own", OWN))
 
 
 def test_every_dataset_is_registered_and_counted() -> None:
@@ -36,7 +50,8 @@ def test_every_dataset_is_registered_and_counted() -> None:
 
 def test_dataset_has_as_many_items_as_announced(dataset: tuple[DatasetName, Dataset]) -> None:
     name, loaded = dataset
-    assert len(loaded.training) == DATASET_FACTS[name].num_training_items
+    announced = DATASET_FACTS[name].num_training_items
+    assert announced is None or len(loaded.training) == announced
     assert loaded.training.items.shape[1:] == DATASET_FACTS[name].item_shape
 
 
@@ -47,7 +62,7 @@ def test_parts_of_a_dataset_are_alike(dataset: tuple[DatasetName, Dataset]) -> N
         assert part.items.shape[1:] == loaded.training.items.shape[1:]
         assert part.items.dtype in (torch.uint8, torch.float32)
         assert part.labels.dtype == torch.long
-        assert set(part.labels.tolist()) == set(range(DATASET_FACTS[name].num_classes or 0))
+        assert set(part.labels.tolist()) == set(range(DATASET_FACTS[name].num_classes or len(OWN) // 2))
 
 
 def test_digits_are_those_of_scikit_learn_in_shuffled_order(digits: Dataset) -> None:
@@ -107,3 +122,44 @@ def test_more_items_than_there_are_is_refused_with_their_number() -> None:
     load_images("digits", DataConfig(num_classes=2, num_training_items=num_items), CPU)
     with pytest.raises(DataError, match=f"there are {num_items} images of 2 classes to train on"):
         load_images("digits", DataConfig(num_classes=2, num_training_items=num_items + 1), CPU)
+
+
+@pytest.mark.parametrize("size", [8, 33])
+def test_own_images_have_the_size_that_is_asked_for(own: str, size: int) -> None:
+    loaded = load_images("image_folder", DataConfig(source=own, image_size=size), CPU)
+    assert loaded.training.items.shape == (162, 3, size, size)
+    assert loaded.validation.items.shape == (18, 3, size, size)
+    assert loaded.test.items.shape == (13, 3, size, size)
+
+
+def test_first_classes_of_own_images_are_those_of_the_first_names(own: str) -> None:
+    few = load_images("image_folder", DataConfig(source=own, num_classes=2, num_training_items=9), CPU)
+    whole = load_images("image_folder", DataConfig(source=own), CPU)
+    wanted = whole.training.labels < 2
+    assert torch.equal(few.training.items, whole.training.items[wanted][:9])
+    assert few.test.labels.sort().values.tolist() == [0] * 5 + [1] * 5
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"num_classes": 4}, r"^data\.num_classes is 4, and there are 3; name at most as many"),
+        ({"num_training_items": 163}, "there are 162 images of 3 classes to train on; name at most"),
+    ],
+)
+def test_more_than_there_is_of_own_images_is_refused(
+    own: str, data: dict[str, int], message: str
+) -> None:
+    config = DataConfig.model_validate({"source": own} | data)
+    with pytest.raises(DataError, match=message):
+        require_items("image_folder", config)
+    with pytest.raises(DataError, match=message):
+        load_images("image_folder", config, CPU)
+
+
+def test_classes_that_nothing_tests_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MONOCON_CACHE", str(tmp_path / "cache"))
+    counts = {"train/a": 40, "train/b": 40, "train/c": 40, "test/a": 1, "test/c": 9}
+    data = DataConfig(source=str(write_images(tmp_path / "own", counts)), num_classes=2)
+    with pytest.raises(DataError, match=r"^data\.num_classes is 2, .* there are 1 images to test on"):
+        require_items("image_folder", data)
