@@ -67,10 +67,10 @@ class TransformerEncoder(nn.Module):
         The gradient of every look-up is as large as the table, 47 MB of MiniLM's: with one a bucket
         that took an eighth of a training step on a CPU.
         """
-        table = self.model.get_input_embeddings()
         if not torch.is_grad_enabled():
             yield
             return
+        table = self.model.get_input_embeddings()
         rows = table(torch.cat([tokens.flatten() for tokens in buckets]))
         parts = rows.split([tokens.numel() for tokens in buckets])
         found = {
