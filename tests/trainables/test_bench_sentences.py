@@ -41,9 +41,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
     tokenizer.save_pretrained(folder / "tiny")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     torch.manual_seed(0)
-    model = BertModel(BertConfig(vocab_size=52, intermediate_size=32, **sizes))
+    config = BertConfig(
+        vocab_size=52,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    model = BertModel(config)
     model.save_pretrained(folder / "tiny")
     rows = [f"{sentence(a, 2 * n)},{sentence(b, 2 * n + 1)}" for n, (a, b) in enumerate(LENGTHS)]
     (folder / "pairs.csv").write_text("\n".join(["sentence1,sentence2", *rows]))
