@@ -62,7 +62,7 @@ def _digits(value: float) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One figure. Of every unit but images/s, less is better.
+    """One figure. Of units a second more is better, of all others less.
 
     Attributes:
         figure: what was measured, and how ours was executed.
@@ -90,8 +90,9 @@ class Row:
         """How many times better the floor is than ours."""
         return self._times_better(self.floor, self.ours.median) if self.floor else None
 
-    def _times_better(self, value: float, other: float) -> float:
-        return value / other if self.unit == "images/s" else other / value
+    def _times_better(self, value: float, other: float) -> float | None:
+        value, other = (value, other) if self.unit.endswith("/s") else (other, value)
+        return value / other if other else None
 
     def cells(self) -> tuple[str, ...]:
         ratio, gap = (f"{value:.2f}x" if value else "-" for value in (self.ratio, self.gap))
