@@ -200,8 +200,8 @@ class TrialConfig(_Settings):
     )
     bucketing: bool = Field(
         default=True,
-        description="embed the sentences of a batch in buckets of like length, so that little is spent "
-        "on padding; which pairs share a batch stays the same",
+        description="train on the sentences of a batch in buckets of like length, so that little is "
+        "spent on padding; which pairs share a batch stays the same",
     )
     epochs: int = Field(
         default=200, ge=1, description="length of the main phase and T_max of its cosine"

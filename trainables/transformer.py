@@ -33,7 +33,8 @@ class TransformerEncoder(nn.Module):
     Attributes:
         model: the transformer, without pooler.
         tokenizer: the one that its weights were trained with; None where it has none.
-        bucketing: whether sentences of like length are embedded together.
+        bucketing: whether in training sentences of like length are embedded together; where no gradient
+            is asked for they always are.
     """
 
     def __init__(
@@ -49,47 +50,48 @@ class TransformerEncoder(nn.Module):
 
     def forward(self, sentences: Sentences) -> Float[Tensor, "batch dim"]:
         if len(sentences) == 0:
-            width = self.model.config.hidden_size
-            return torch.zeros(0, width, device=sentences.device)
-        if not self.bucketing:
-            return self._mean_over_tokens(*sentences.padded())
+            # Through the model all the same: a group waits for the gradient of each of its workers.
+            token = torch.full((1, 1), sentences.pad_id, device=sentences.device)
+            return self._mean_over_tokens(torch.ones_like(token, dtype=torch.bool), input_ids=token)[:0]
+        if not self.bucketing and torch.is_grad_enabled():
+            tokens, is_real = sentences.padded()
+            return self._mean_over_tokens(is_real, input_ids=tokens)
         buckets = sentences.buckets()
         padded = [sentences[rows].padded() for rows in buckets]
-        with self._looked_up_once([tokens for tokens, _ in padded]):
-            means = torch.cat([self._mean_over_tokens(*bucket) for bucket in padded])
+        inputs = self._inputs([tokens for tokens, _ in padded])
+        means = torch.cat(
+            [
+                self._mean_over_tokens(is_real, **given)
+                for (_, is_real), given in zip(padded, inputs, strict=True)
+            ]
+        )
         places = torch.cat(buckets).argsort().to(means.device)
         return means.index_select(0, places)
 
-    @contextlib.contextmanager
-    def _looked_up_once(self, buckets: list[Int64[Tensor, "_ _"]]) -> Iterator[None]:
-        """Has the table of token embeddings asked once for all buckets.
+    def _inputs(self, buckets: list[Int64[Tensor, "_ _"]]) -> list[dict[str, Tensor]]:
+        """What the model is given for each bucket.
 
-        The gradient of every look-up is as large as the table, 47 MB of MiniLM's: with one a bucket
-        that took an eighth of a training step on a CPU.
+        For training the table of token embeddings is asked once for all of them: the gradient of every
+        look-up is as large as the table, 47 MB of MiniLM's, and with one a bucket it took an eighth of
+        a training step on a CPU.
         """
         if not torch.is_grad_enabled():
-            yield
-            return
+            return [{"input_ids": tokens} for tokens in buckets]
         table = self.model.get_input_embeddings()
-        rows = table(torch.cat([tokens.flatten() for tokens in buckets]))
-        parts = rows.split([tokens.numel() for tokens in buckets])
-        found = {
-            tokens.data_ptr(): part.unflatten(0, tokens.shape)
-            for tokens, part in zip(buckets, parts, strict=True)
-        }
-        # A hook's None leaves the table's own answer.
-        hook = table.register_forward_hook(
-            lambda _, args, __: found.get(args[0].data_ptr()) if args else None
+        parts = table(torch.cat([tokens.flatten() for tokens in buckets])).split(
+            [tokens.numel() for tokens in buckets]
         )
-        try:
-            yield
-        finally:
-            hook.remove()
+        return [
+            {"inputs_embeds": part.unflatten(0, tokens.shape)}
+            for tokens, part in zip(buckets, parts, strict=True)
+        ]
 
     def _mean_over_tokens(
-        self, tokens: Int64[Tensor, "item token"], is_real: Bool[Tensor, "item token"]
+        self, is_real: Bool[Tensor, "item token"], **inputs: Tensor
     ) -> Float[Tensor, "item dim"]:
-        hidden = self.model(input_ids=tokens, attention_mask=is_real.long()).last_hidden_state
+        hidden = self.model(attention_mask=is_real.long(), **inputs).last_hidden_state
+        if hidden.dtype in (torch.float16, torch.bfloat16):
+            hidden = hidden.float()
         weights = is_real[:, :, None].to(hidden.dtype)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from gloo_group import run_in_group
+from group_trial import fit_group_trial
 from hypothesis import given
 from hypothesis import strategies as st
-from short_trials import assert_same, fit_reports, fit_with
+from short_trials import assert_same, fit_reports, fit_with, relative_error
 from tiny_sentences import WIDTH, WORDS, sentence_trial, sentences, write_csv, write_transformer
 
 from trainables.batches import Batch, Batches, distinct_batches
@@ -134,8 +136,8 @@ def test_output_depends_neither_on_bucketing_nor_on_the_batch(
     config = config.model_copy(update={"head": HeadConfig(kind="none")})
     plain = build_model(config.model_copy(update={"bucketing": False})).eval()
     bucketed = build_model(config).eval()
+    expected = plain.encode(model_inputs).detach()
     with torch.no_grad():
-        expected = plain.encode(model_inputs)
         alone = torch.cat([plain.encode(model_inputs[torch.tensor([row])]) for row in range(50)])
         assert torch.allclose(bucketed.encode(model_inputs), expected, atol=1e-6)
     assert torch.allclose(alone, expected, atol=1e-6)
@@ -323,4 +325,45 @@ def test_dropout_is_at_work_and_leaves_the_callers_generator_alone(config: Trial
     assert_same(
         [report.metrics["train_loss"] for report in fit_reports(config)],
         [report.metrics["train_loss"] for report in with_dropout],
+    )
+
+
+def test_bf16_changes_little(config: TrialConfig, model_inputs: Sentences) -> None:
+    exact = build_model(config).eval()
+    rounded = build_model(config.model_copy(update={"precision": "bf16"})).eval()
+    with torch.no_grad():
+        one, other = exact.encode(model_inputs), rounded.encode(model_inputs)
+    assert other.dtype == torch.float32
+    assert 0 < relative_error(other, one) < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])
+def test_training_in_a_group_is_that_of_one_worker(
+    folder: Path, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 pairs in batches of 6: in the last one, of 2 pairs, each of 3 workers still has a sentence."""
+    weights = write_transformer(tmp_path / "without_dropout", dropout=0.0)
+    config = sentence_trial(folder, encoder_weights=str(weights), batch_size=6)
+    monkeypatch.setenv("GROUP_TRIAL", config.model_dump_json())
+    results = run_in_group(fit_group_trial, size, tmp_path)
+    alone = fit_reports(config)
+    for reports in results:
+        for got, expected in zip(reports, alone, strict=True):
+            for name in ("train_loss", "spearman", "reconstruction_error", "d_eff"):
+                assert got.metrics[name] == pytest.approx(expected.metrics[name], rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_worker_without_a_sentence_keeps_step(folder: Path, tmp_path: Path) -> None:
+    weights = write_transformer(tmp_path / "without_dropout", dropout=0.0)
+    config = sentence_trial(folder, encoder_weights=str(weights), batch_size=19)
+    with pytest.MonkeyPatch.context() as patch:  # the last batch is one pair, two sentences
+        patch.setenv("GROUP_TRIAL", config.model_dump_json())
+        results = run_in_group(fit_group_trial, 3, tmp_path)
+    alone = fit_reports(config)
+    assert all(
+        got.metrics["train_loss"] == pytest.approx(expected.metrics["train_loss"], rel=1e-3)
+        for reports in results
+        for got, expected in zip(reports, alone, strict=True)
     )
