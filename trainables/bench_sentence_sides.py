@@ -111,11 +111,14 @@ class TokenCounter(nn.Module):
         self.config = SimpleNamespace(hidden_size=width)
         self.num_tokens = self.num_padding = 0
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, **_: Any) -> SimpleNamespace:
+    def get_input_embeddings(self) -> nn.Module:
+        return nn.Identity()
+
+    def forward(self, attention_mask: Tensor, **_: Tensor) -> SimpleNamespace:
         self.num_tokens += attention_mask.numel()
         self.num_padding += attention_mask.numel() - int(attention_mask.sum())
-        hidden = torch.zeros(1, device=input_ids.device).expand(
-            *input_ids.shape, self.config.hidden_size
+        hidden = torch.zeros(1, device=attention_mask.device).expand(
+            *attention_mask.shape, self.config.hidden_size
         )
         return SimpleNamespace(last_hidden_state=hidden)
 
@@ -124,7 +127,6 @@ class _HasTransformer(Protocol):
     model: Any
 
 
-@torch.no_grad()
 def padding_share(side: _HasTransformer, work: Callable[[], object]) -> float:
     """Of the tokens that pass through a side's transformer while something runs."""
     model = side.model
