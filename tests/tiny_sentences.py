@@ -45,7 +45,7 @@ def write_transformer(folder: Path, width: int = WIDTH, dropout: float = 0.1) ->
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=2 * width,
-        max_position_embeddings=64,
+        max_position_embeddings=128,
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )

@@ -43,7 +43,12 @@ def build_encoder(
     """
     if config.encoder == "transformer":
         if with_initial_weights:
-            return build_transformer(config.encoder_weights, config.embedding_dim, config.bucketing)
+            return build_transformer(
+                config.encoder_weights,
+                config.embedding_dim,
+                config.bucketing,
+                max_length=config.data.max_length,
+            )
         if description is not None:
             return read_transformer(description, config.bucketing)
         return random_transformer(config.embedding_dim, config.bucketing)

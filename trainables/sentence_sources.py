@@ -89,7 +89,7 @@ def find_source(setting: str, named: str) -> Source:
     path = Path(named)
     with contextlib.suppress(RuntimeError):  # There is no such user: no such path either.
         path = path.expanduser()
-    is_spelled_so = named.startswith((".", "/", "~")) or path.suffix in _SUFFIXES
+    is_spelled_so = named.startswith((".", "/", "~")) or path.suffix.lower() in _SUFFIXES
     is_directory = path.is_dir() and any(_files(path))
     if not (is_spelled_so or path.is_file() or is_directory):
         return Source(setting, named)
@@ -99,7 +99,7 @@ def find_source(setting: str, named: str) -> Source:
             f"{setting}: {path} does not exist; name a directory or a {' or '.join(_SUFFIXES)} file on "
             "this node, or a hub id"
         )
-    if path.is_file() and path.suffix not in _SUFFIXES:
+    if path.is_file() and path.suffix.lower() not in _SUFFIXES:
         raise DataError(f"{setting}: {path} is no {' or '.join(_SUFFIXES)} file; save it as one")
     files = _files(path) if path.is_dir() else [path]
     if not files:
@@ -108,7 +108,7 @@ def find_source(setting: str, named: str) -> Source:
 
 
 def _files(directory: Path) -> list[Path]:
-    return sorted(p for p in directory.rglob("*") if p.suffix in _SUFFIXES and p.is_file())
+    return sorted(p for p in directory.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
 
 
 def read_training_pairs(dataset: PairDataset, source: Source) -> RawPairs:
@@ -233,10 +233,10 @@ def _read_file(source: Source) -> pd.DataFrame:
 
     path = source.files[0]
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path).reset_index(drop=True)
         # As text: a sentence may be "NA", or "1984".
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except Exception as error:  # What pandas and pyarrow raise shares no base.
         raise DataError(
             f"{source.setting}: {path} cannot be read as {path.suffix[1:]} in UTF-8: {brief(error)}"

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from trainables.errors import WeightsError
+from trainables.errors import DataError, WeightsError
 from trainables.hub import brief, hub_fault, without_noise
 from trainables.transformer_weights import PACKAGES, locate_weights
 
@@ -102,21 +102,26 @@ class TransformerEncoder(nn.Module):
         self.tokenizer.save_pretrained(folder)
 
 
-def build_transformer(weights: str, dim: int, bucketing: bool) -> TransformerEncoder:
+def build_transformer(
+    weights: str, dim: int, bucketing: bool, max_length: int = 128
+) -> TransformerEncoder:
     """A pre-trained encoder.
 
     Args:
         weights: a hub id, a directory, or one of PACKAGES.
         dim: the width that its output should have.
-        bucketing: whether sentences of like length are embedded together.
+        bucketing: whether in training sentences of like length are embedded together.
+        max_length: tokens of the longest sentence.
 
     Raises:
         WeightsError: the weights cannot be had, or their width is another one.
+        trainables.errors.DataError: the sentences are too long for it.
     """
     from transformers import AutoModel
 
     with _from_weights(weights) as (place, options):
         config = _read_config(place, options, weights, dim)
+        _require_positions(config, weights, max_length)
         # Without `use_safetensors` a directory's pickle would be read.
         model, found = AutoModel.from_pretrained(
             place,
@@ -206,6 +211,16 @@ def _read_config(place: str, options: dict[str, Any], weights: str, dim: int) ->
     return config
 
 
+def _require_positions(config: PretrainedConfig, weights: str, max_length: int) -> None:
+    """Sees that a transformer has a position for every token; those that count without a table have."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit and max_length > limit:
+        raise DataError(
+            f"data.max_length is {max_length}, and {weights} takes {limit} tokens; set it to at "
+            f"most {limit}"
+        )
+
+
 @contextlib.contextmanager
 def _from_weights(weights: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Where weights are, and how `from_pretrained` is to read them; its errors become ours.
@@ -224,7 +239,7 @@ def _from_weights(weights: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         with without_noise():
             yield place, options
-    except WeightsError:
+    except (DataError, WeightsError):
         raise
     except (
         Exception

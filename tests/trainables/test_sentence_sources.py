@@ -234,3 +234,11 @@ def test_real_pairs_are_as_many_as_they_should_be() -> None:
     scored = read_scored_pairs(find_source("data.scored_pairs", str(DATA / "stsb")))
     assert [len(scored[split].first) for split in ("validation", "test")] == [1500, 1379]
     assert find_source("data.scored_pairs", STSB).files == ()
+
+
+def test_csv_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    """With a byte order mark and the newlines of Windows, under a name in capitals."""
+    content = '\ufeffsentence1,sentence2\r\na dog,the dog\r\n"a, b",c\r\n'
+    (tmp_path / "PAIRS.CSV").write_bytes(content.encode())
+    pairs = own_pairs(tmp_path / "PAIRS.CSV")
+    assert pairs.first == ["a dog", "a, b"] and pairs.second == ["the dog", "c"]

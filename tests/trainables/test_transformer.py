@@ -12,7 +12,7 @@ from tiny_sentences import WIDTH, sentence_trial, sentences, write_transformer
 
 from trainables import transformer, transformer_weights
 from trainables.config import HeadConfig, TrialConfig
-from trainables.errors import WeightsError
+from trainables.errors import DataError, WeightsError
 from trainables.models import build_model
 from trainables.sentences import load_sentences, pairs_spearman
 from trainables.snapshots import WEIGHTS, read_snapshot, write_snapshot
@@ -55,6 +55,13 @@ def test_minilm_is_as_wide_as_announced() -> None:
     encoder = build_transformer(MINILM, 384, True)
     assert sum(p.numel() for p in encoder.parameters()) == 22_565_376  # MiniLM without its pooler
     assert all(p.dtype == torch.float32 for p in encoder.parameters())
+
+
+def test_longer_sentences_than_it_has_positions_for_are_refused(weights: Path) -> None:
+    message = r"^data\.max_length is 129, and .* takes 128 tokens; set it to at most 128"
+    with pytest.raises(DataError, match=message):
+        build_transformer(str(weights), WIDTH, True, max_length=129)
+    build_transformer(str(weights), WIDTH, True, max_length=128)
 
 
 def spoil(folder: Path, tmp_path: Path, name: str, change: Any) -> str:
