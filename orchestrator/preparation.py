@@ -110,7 +110,7 @@ def _prepare(trials: list[dict[str, object]]) -> list[DataFacts]:
     from trainables.encoders import build_encoder
 
     configs = [TrialConfig.model_validate(trial) for trial in trials]
-    weights = {(c.encoder, c.encoder_dim, c.encoder_weights): c for c in configs}
+    weights = {(c.encoder, c.encoder_dim, c.encoder_weights, c.data.max_length): c for c in configs}
     for config in weights.values():
         build_encoder(config)
     facts = (_facts(config) for config in configs)
