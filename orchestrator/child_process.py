@@ -66,7 +66,7 @@ def answer(connection: Connection, log: Path, handle: Callable[[Any], Any]) -> N
     while True:
         try:
             message = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             return
         try:
             result = True, handle(message)

@@ -5,6 +5,7 @@ Called by `orchestrator.settings`, which says it with the lines of the file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -130,11 +131,15 @@ def _unfit_objectives(settings: SweepSettings) -> Faults:
 def _unfit_expressions(settings: SweepSettings) -> Faults:
     """The constraints, the pick and the bounds of the reference point that cannot be read."""
     faults: Faults = []
-    for place, read in _expressions(settings):
+    for place, text, read in _expressions(settings):
         try:
             read()
         except ValueError as error:
             faults.append((place, str(error)))
+            continue
+        words = re.findall(r"\w+", text)
+        of_another = (_metric_of_another_task(settings, word) for word in words if word in METRICS)
+        faults += [(place, fault) for fault in of_another if fault][:1]
     return faults
 
 
@@ -148,19 +153,20 @@ def _missing_baseline(settings: SweepSettings) -> Faults:
         "it names the baseline, which is the first trial with head.kind none, and first_trials has "
         "none; add {head.kind: none} there"
     )
-    return [(place, text) for place, read in _expressions(settings) if read()]
+    return [(place, text) for place, _, read in _expressions(settings) if read()]
 
 
-def _expressions(settings: SweepSettings) -> Iterator[tuple[Location, Callable[[], bool]]]:
-    """The place of each expression, and what reads it and says whether it names the baseline."""
+def _expressions(settings: SweepSettings) -> Iterator[tuple[Location, str, Callable[[], bool]]]:
+    """Place and text of each expression, and what reads it and says whether it names the baseline."""
     for index, text in enumerate(settings.constraints):
-        yield ("constraints", index), lambda text=text: parse_constraint(text).needs_baseline
+        yield ("constraints", index), text, lambda text=text: parse_constraint(text).needs_baseline
     if settings.pick is not None:
-        yield ("pick",), lambda: needs_baseline(parse_pick(settings.pick or ""))
+        yield ("pick",), settings.pick, lambda: needs_baseline(parse_pick(settings.pick or ""))
     for name, value in settings.reference_point.items():
         if isinstance(value, str):
             yield (
                 ("reference_point", name),
+                value,
                 lambda name=name, text=value: bool(parse_bound(text, name).names.of_baseline),
             )
 

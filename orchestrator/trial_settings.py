@@ -44,7 +44,9 @@ def without_effect_on(dataset: Value) -> frozenset[str]:
     such settings are like those of today.
     """
     tasks = {str(name): facts.task for name, facts in DATASET_FACTS.items()}
-    return _OF_SENTENCES if tasks.get(str(dataset)) == "classification" else frozenset()
+    if tasks.get(str(dataset)) != "classification":
+        return frozenset()
+    return _OF_SENTENCES if dataset == "image_folder" else _OF_SENTENCES | {"data.image_size"}
 
 
 def from_text(texts: Mapping[str, str]) -> dict[str, Value]:

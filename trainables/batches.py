@@ -23,6 +23,8 @@ from trainables.images import Subset
 from trainables.randomness import generator
 from trainables.sentences import SentencePairs
 
+_LOOK_AT = 16
+
 
 class Batch(NamedTuple):
     """This worker's share of a global batch.
@@ -117,7 +119,9 @@ def distinct_batches(
     """Batches in which no sentence belongs to two pairs.
 
     A pair with a sentence that its batch has already waits for the next one that has not, before those
-    that come later in the order. So the last batches may be smaller than the others.
+    that come later in the order. So batches may be smaller than asked for, above all the last ones: a
+    sentence that many pairs share is in as many batches. A batch looks no further than at `_LOOK_AT`
+    times as many pairs as it takes, so that an epoch's batches are made in linear time.
 
     Args:
         order: the pairs, in the order of the epoch.
@@ -132,7 +136,9 @@ def distinct_batches(
         batch: list[int] = []
         waiting: list[int] = []
         taken: set[int] = set()
-        while left and len(batch) < batch_size:
+        for _ in range(min(len(left), _LOOK_AT * batch_size)):
+            if len(batch) == batch_size:
+                break
             pair = left.popleft()
             if taken.isdisjoint(sentences[pair]):
                 batch.append(pair)

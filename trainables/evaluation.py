@@ -7,6 +7,7 @@ The gallery of the test queries is the whole training set, validation images inc
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -124,9 +125,7 @@ def evaluate_snapshot(
     parts = _embed_parts(snapshot.model.to(torch_device), dataset)
     validation_metrics = snapshot.report.metrics
     if isinstance(dataset, SentenceDataset):
-        baseline = config.model_copy(update={"head": HeadConfig(kind="none")})
-        untouched = _embed_parts(build_model(baseline).to(torch_device), dataset)
-        result = evaluate_similarity(dataset, parts, untouched)
+        result = evaluate_similarity(dataset, parts, _untouched_parts(_before(config), torch_device))
         tables = result.tables()
     else:
         result = evaluate_features(config, dataset, *parts)
@@ -138,6 +137,20 @@ def evaluate_snapshot(
     }
     _write(folder, summary, tables, result.correlations)
     return result.metrics
+
+
+def _before(config: TrialConfig) -> str:
+    """The configuration of the untouched encoder, the same for all trainings that begin with it."""
+    kept = {name: getattr(config, name) for name in ("dataset", "data", "augmentation", "precision")}
+    encoder = {name: getattr(config, name) for name in ("encoder", "encoder_dim", "encoder_weights")}
+    return TrialConfig(**kept, **encoder, head=HeadConfig(kind="none")).model_dump_json()
+
+
+@functools.lru_cache(maxsize=1)
+def _untouched_parts(settings: str, device: torch.device) -> Parts:
+    """The untouched encoder's outputs, once a process: the points of a sweep have it in common."""
+    config = TrialConfig.model_validate_json(settings)
+    return _embed_parts(build_model(config).to(device), load_dataset(config, device))
 
 
 def _embed_parts(model: Embedder, dataset: AnyDataset) -> Parts:

@@ -100,6 +100,8 @@ def tokenize(
     texts: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> dict[str, np.ndarray]:
     """Token ids of all texts one after the other, int32, and where each begins, and the end, int64."""
+    if not texts:
+        return {"tokens": np.zeros(0, np.int32), "starts": np.zeros(1, np.int64)}
     found = tokenizer(texts, truncation=True, max_length=max_length, padding=False)["input_ids"]
     ids: Any = found
     starts = np.zeros(len(texts) + 1, np.int64)
@@ -110,5 +112,11 @@ def tokenize(
 def _rules(tokenizer: PreTrainedTokenizerBase) -> str:
     """A digest of all that decides what a tokeniser makes of a text."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    rules = backend.to_str() if backend else json.dumps(sorted(tokenizer.get_vocab().items()))
-    return hashlib.sha256(f"{type(tokenizer).__name__} {rules}".encode()).hexdigest()
+    if backend:
+        # Truncation and padding are what it was last asked for, not what it is.
+        known = json.loads(backend.to_str())
+        rules = {name: value for name, value in known.items() if name not in ("truncation", "padding")}
+    else:
+        rules = sorted(tokenizer.get_vocab().items())
+    text = json.dumps([type(tokenizer).__name__, rules])
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from trainables.sentences import Sentences
 
 
+_SENTENCES = ("A dog sleeps.", "The children are playing in the park.")
+"""What a new encoder is tried out with."""
+
+
 class TransformerEncoder(nn.Module):
     """Sentences to the mean over their tokens' last hidden states, (batch, hidden_size).
 
@@ -35,6 +39,7 @@ class TransformerEncoder(nn.Module):
         tokenizer: the one that its weights were trained with; None where it has none.
         bucketing: whether in training sentences of like length are embedded together; where no gradient
             is asked for they always are.
+        shares_look_up: whether a batch's token embeddings are looked up once for all of its buckets.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class TransformerEncoder(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.bucketing = bucketing
+        self.shares_look_up = True
 
     def forward(self, sentences: Sentences) -> Float[Tensor, "batch dim"]:
         if len(sentences) == 0:
@@ -75,7 +81,7 @@ class TransformerEncoder(nn.Module):
         look-up is as large as the table, 47 MB of MiniLM's, and with one a bucket it took an eighth of
         a training step on a CPU.
         """
-        if not torch.is_grad_enabled():
+        if not (torch.is_grad_enabled() and self.shares_look_up):
             return [{"input_ids": tokens} for tokens in buckets]
         table = self.model.get_input_embeddings()
         parts = table(torch.cat([tokens.flatten() for tokens in buckets])).split(
@@ -137,8 +143,42 @@ def build_transformer(
                 f"encoder_weights: {weights} has no {missing[0]}, one of {len(missing)} tensors that "
                 "its config.json promises; take a whole model"
             )
-        tokenizer = load_tokenizer(weights)
-    return TransformerEncoder(model, tokenizer, bucketing)
+        encoder = TransformerEncoder(model, load_tokenizer(weights), bucketing)
+    _try_out(encoder, weights)
+    return encoder
+
+
+def _try_out(encoder: TransformerEncoder, weights: str) -> None:
+    """Embeds two sentences as validation does and as training does, which for a few kinds of model is
+    not the same: these are asked for their token embeddings once a bucket.
+
+    Raises:
+        WeightsError: the model does not embed sentences.
+    """
+    from trainables.sentences import Sentences
+
+    tokenizer = encoder.tokenizer
+    assert tokenizer is not None
+    items = Sentences.of_texts(list(_SENTENCES), tokenizer, 16)
+    encoder.eval()
+    try:
+        table: Any = encoder.model.get_input_embeddings()
+        num_tokens = table.weight.shape[0]
+        with torch.no_grad():
+            embedded = encoder(items)
+        with torch.enable_grad():
+            trained = encoder(items).detach()
+    except Exception as error:  # Whatever a model of another kind raises.
+        raise WeightsError(
+            f"encoder_weights: {weights} does not embed sentences: {brief(error)}; take an encoder of "
+            "text, such as BERT or MiniLM, not one that translates or generates"
+        ) from error
+    if len(tokenizer) > num_tokens:
+        raise WeightsError(
+            f"encoder_weights: the tokenizer of {weights} has {len(tokenizer)} tokens and its model "
+            f"{num_tokens}; take both from one place"
+        )
+    encoder.shares_look_up = torch.allclose(embedded, trained, rtol=1e-3, atol=1e-4)
 
 
 def read_transformer(folder: Path, bucketing: bool) -> TransformerEncoder:
@@ -182,12 +222,22 @@ def load_tokenizer(weights: str) -> PreTrainedTokenizerBase:
 
     with _from_weights(weights) as (place, options):
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
+    _require_vocabulary(tokenizer, weights)
     if tokenizer.pad_token_id is None:
         raise WeightsError(
             f"encoder_weights: the tokenizer of {weights} cannot fill rows up; take a sentence encoder, "
             "not one that generates text"
         )
     return tokenizer
+
+
+def _require_vocabulary(tokenizer: PreTrainedTokenizerBase, weights: str) -> None:
+    """Sees that a tokeniser has words: without its files transformers makes one that knows none."""
+    if len(tokenizer) <= len(set(tokenizer.all_special_ids)):
+        raise WeightsError(
+            f"encoder_weights: {weights} has no tokenizer, or one without words; it needs "
+            "tokenizer.json or the vocabulary's files beside config.json, as save_pretrained writes them"
+        )
 
 
 def pad_id_of(tokenizer: PreTrainedTokenizerBase) -> int:

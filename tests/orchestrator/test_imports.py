@@ -217,3 +217,19 @@ def test_a_sweep_of_which_all_came_before_is_no_mistake() -> None:
 def test_a_sweep_without_a_trial_is_refused() -> None:
     with pytest.raises(UserError, match=r"^--import a: none of its 0 trials fits\n"):
         import_sweeps([EarlierSweep("a", [])], SETTINGS, 0.0)
+
+
+BEFORE_SENTENCES = {
+    *("preset", "dataset", "data.source", "data.num_classes", "data.num_training_items", "augmentation"),
+    *("encoder", "encoder_weights", "head.kind", "head.depth", "head.width_ratio", "temperature"),
+    *("num_views", "batch_size", "epochs", "optimizer.head_lr", "optimizer.encoder_lr_ratio"),
+    *("optimizer.weight_decay", "optimizer.clip_norm", "warmup.epochs", "warmup.head_lr"),
+    *("validate_every", "patience_epochs", "seed", "device", "precision", "channels_last", "compile"),
+    "deterministic",
+}
+"""All settings that a trial had at commit 07945a4."""
+
+
+def test_settings_of_images_from_before_are_all_that_an_import_compares() -> None:
+    now = by_dotted_name(settings_of().trial.model_dump())
+    assert now.keys() - without_effect_on("digits") == BEFORE_SENTENCES

@@ -119,6 +119,14 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
         BASE + "early_stopping: {kind: asha, metric: spearman}\n",
         [":4: spearman is no metric of images"],
     ),
+    "constraint on a metric of another task": (
+        BASE + "trial: {preset: paper_snli}\nconstraints:\n  - knn_accuracy >= 0.5\n",
+        [":6: knn_accuracy is no metric of pairs of sentences, which snli has; take spearman"],
+    ),
+    "pick of a metric of another task": (
+        BASE + "pick: best d_eff subject to spearman >= 0.5\n",
+        [":4: spearman is no metric of images, which cifar100 has; take knn_accuracy"],
+    ),
     "two tasks in one sweep": (
         BASE + "  dataset: {choice: [cifar100, snli]}\n",
         [":4: images and sentences are judged by different metrics; give each a sweep of its own"],

@@ -21,7 +21,14 @@ from trainables.distributed import SINGLE, WorkerGroup
 from trainables.errors import DataError
 from trainables.models import build_model
 from trainables.reports import metrics_of
-from trainables.sentences import MAX_PADDING, SentenceDataset, Sentences, bucket_rows, load_sentences
+from trainables.sentences import (
+    MAX_PADDING,
+    SentenceDataset,
+    Sentences,
+    _load,
+    bucket_rows,
+    load_sentences,
+)
 from trainables.transformer import load_tokenizer
 from trainables.validation import embed, validate
 
@@ -367,3 +374,28 @@ def test_worker_without_a_sentence_keeps_step(folder: Path, tmp_path: Path) -> N
         for reports in results
         for got, expected in zip(reports, alone, strict=True)
     )
+
+
+def test_sentence_that_all_pairs_share_is_in_as_many_batches_in_linear_time() -> None:
+    order = torch.arange(3000)
+    batches = distinct_batches(order, torch.zeros(3000, dtype=torch.long), order + 1, 64)
+    assert sorted(torch.cat(batches).tolist()) == order.tolist()
+    assert {len(batch) for batch in batches} == {1}
+
+
+def test_no_sentences_are_no_rows(folder: Path) -> None:
+    none = Sentences.of_texts([], load_tokenizer(str(folder / "weights")), 128)
+    assert len(none) == 0 and none.device == CPU
+
+
+def test_scored_pairs_are_tokenised_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a tokeniser was used for before has no say in the cache's name."""
+    monkeypatch.setenv("MONOCON_CACHE", str(tmp_path))
+    for _ in range(2):
+        _load.cache_clear()
+        load_sentences(sentence_trial(folder), CPU)
+    _load.cache_clear()
+    kinds = sorted(path.name.split("-")[0] for path in tmp_path.iterdir() if path.is_dir())
+    assert kinds == ["scored", "sentence_pairs"]

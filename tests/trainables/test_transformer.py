@@ -14,7 +14,7 @@ from trainables import transformer, transformer_weights
 from trainables.config import HeadConfig, TrialConfig
 from trainables.errors import DataError, WeightsError
 from trainables.models import build_model
-from trainables.sentences import load_sentences, pairs_spearman
+from trainables.sentences import Sentences, load_sentences, pairs_spearman
 from trainables.snapshots import WEIGHTS, read_snapshot, write_snapshot
 from trainables.training import time_step
 from trainables.transformer import TransformerEncoder, build_transformer
@@ -186,3 +186,70 @@ def test_pooler_is_left_out(weights: Path) -> None:
     assert isinstance(encoder, TransformerEncoder)
     assert not any("pooler" in name for name, _ in encoder.named_parameters())
     assert all(p.requires_grad for p in encoder.parameters())
+
+
+def test_directory_without_a_tokenizer_is_refused(weights: Path, tmp_path: Path) -> None:
+    """Without its files transformers makes a tokenizer that knows no word."""
+    (tmp_path / "bare").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(weights / name, tmp_path / "bare" / name)
+    with pytest.raises(WeightsError, match=r"bare has no tokenizer, or one without words; it needs tok"):
+        build_transformer(str(tmp_path / "bare"), WIDTH, True)
+
+
+def other_model(weights: Path, folder: Path, config: Any) -> str:
+    """Another kind of random model with the tokenizer of `weights`."""
+    from transformers import AutoModel
+
+    AutoModel.from_config(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(weights / name, folder / name)
+    return str(folder)
+
+
+def test_model_that_does_not_embed_sentences_is_refused(weights: Path, tmp_path: Path) -> None:
+    from transformers import T5Config
+
+    config = T5Config(vocab_size=21, d_model=WIDTH, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
+    with pytest.raises(WeightsError, match=r"t5 does not embed sentences: .*; take an encoder of text"):
+        build_transformer(other_model(weights, tmp_path / "t5", config), WIDTH, True)
+
+
+def test_tokenizer_of_another_model_is_refused(weights: Path, tmp_path: Path) -> None:
+    from transformers import BertConfig
+
+    config = BertConfig(
+        vocab_size=20, hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    with pytest.raises(WeightsError, match=r"tokenizer of .* has 21 tokens and its model 20; take both"):
+        build_transformer(other_model(weights, tmp_path / "small", config), WIDTH, True)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "distilbert", "mpnet", "esm"])
+def test_other_models_train_on_what_they_embed(weights: Path, tmp_path: Path, kind: str) -> None:
+    """ESM scales what it looks up by how many tokens are masked, MPNet counts places from the ids (here
+    token 1, which is unknown, is its padding): both must look tokens up themselves.
+    """
+    from transformers import AutoConfig
+
+    sizes: dict[str, Any] = {"vocab_size": 21, "pad_token_id": 0, "max_position_embeddings": 160}
+    sizes |= (
+        {"dim": WIDTH, "n_layers": 2, "n_heads": 2, "hidden_dim": 48}
+        if kind == "distilbert"
+        else {
+            "hidden_size": WIDTH,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 48,
+        }
+    )
+    if kind == "esm":
+        sizes |= {"mask_token_id": 1, "token_dropout": True}
+    config = AutoConfig.for_model(kind, **sizes)
+    encoder = build_transformer(other_model(weights, tmp_path / kind, config), WIDTH, True).eval()
+    assert encoder.tokenizer is not None
+    items = Sentences.of_texts(sentences(30, 6), encoder.tokenizer, 128)
+    trained = encoder(items).detach()
+    with torch.no_grad():
+        assert torch.allclose(encoder(items), trained, atol=1e-5)
+    assert encoder.shares_look_up == (kind in ("roberta", "distilbert"))
