@@ -253,9 +253,10 @@ class TrialConfig(_Settings):
             takes, has = _items(encoder.num_channels), _items(num_channels)
             if num_channels and encoder.num_channels:
                 has = str(num_channels)
+            way = "" if num_channels else ", or begin with preset: paper_snli, which sets the rest too"
             yield (
                 f"encoder {self.encoder} takes {takes}, {self.dataset} has {has}; set encoder to "
-                f"{' or '.join(fitting)}"
+                f"{' or '.join(fitting)}{way}"
             )
         if self.encoder_dim and self.encoder != "transformer":
             yield f"encoder_dim is a transformer's; {self.encoder} is {encoder.dim} wide, remove it"
