@@ -1,23 +1,33 @@
-"""Reads pairs of sentences from where they are, the hub, a directory or a file, and checks every row, so
-that a wrong source is refused here and not noticed in a result.
+"""Reads pairs of sentences from where they are: the hub, a directory, or a file.
 
-`trainables.sentence_cache` calls it once a node and source.
+`trainables.sentence_cache` calls it once a node and source; `trainables.sentence_tables` checks rows.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from trainables.errors import DataError
 from trainables.hub import brief, downloads_only, hub_fault, without_noise
+from trainables.sentence_tables import (
+    ENTAILMENT,
+    Place,
+    check_columns,
+    labels_of,
+    listed,
+    read_csv,
+    read_parquet,
+    scores_of,
+    sentences_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,11 +36,15 @@ PairDataset = Literal["snli", "sentence_pairs"]
 SNLI = "stanfordnlp/snli"
 STSB = "sentence-transformers/stsb"
 STSB_NAME = "STSb"
-ENTAILMENT = 0
-_SNLI_LABELS = (-1, 0, 1, 2)
-"""No agreement among its annotators, entailment, neutral, contradiction."""
 SCORED_SPLITS = ("validation", "test")
+_SPLITS = ("train", *SCORED_SPLITS)
 _SUFFIXES = (".csv", ".parquet")
+_OTHER_SUFFIXES = (
+    *(".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".arrow", ".feather", ".pkl"),
+    *(".xls", ".xlsx", ".ods", ".gz", ".bz2", ".xz", ".zst", ".zip", ".tar"),
+)
+"""Of files that are not read: a name with one is no hub id."""
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _BATCH_ROWS = 10_000
 
 
@@ -84,12 +98,14 @@ def find_source(setting: str, named: str) -> Source:
     """What a setting names: a file, a directory, or a hub id.
 
     Raises:
-        DataError: it is spelled as a path and there is nothing, or no file that can be read.
+        DataError: it is no hub id and there is nothing, or no file that can be read, or files of two
+            kinds.
     """
     path = Path(named)
     with contextlib.suppress(RuntimeError):  # There is no such user: no such path either.
         path = path.expanduser()
-    is_spelled_so = named.startswith((".", "/", "~")) or path.suffix.lower() in _SUFFIXES
+    is_spelled_so = named.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(named)
+    is_spelled_so |= path.suffix.lower() in (*_SUFFIXES, *_OTHER_SUFFIXES)
     is_directory = path.is_dir() and any(_files(path))
     if not (is_spelled_so or path.is_file() or is_directory):
         return Source(setting, named)
@@ -104,11 +120,24 @@ def find_source(setting: str, named: str) -> Source:
     files = _files(path) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{setting}: {path} has no {' or '.join(_SUFFIXES)} files")
+    if len(kinds := {file.suffix.lower() for file in files}) > 1:
+        examples = [next(f.name for f in files if f.suffix.lower() == kind) for kind in sorted(kinds)]
+        raise DataError(
+            f"{setting}: {path} has both {' and '.join(sorted(kinds))} files ({', '.join(examples)}); "
+            "leave files of one kind in it"
+        )
     return Source(setting, str(path.resolve()), tuple(file.resolve() for file in files))
 
 
 def _files(directory: Path) -> list[Path]:
-    return sorted(p for p in directory.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    """All in it and below, except what is hidden, such as the checkpoints of notebooks."""
+    found = (p for p in directory.rglob("*") if p.suffix.lower() in _SUFFIXES and p.is_file())
+    return sorted(p for p in found if not any(map(_is_hidden, p.relative_to(directory).parts)))
+
+
+def _is_hidden(name: str) -> bool:
+    """As Hugging Face datasets has it."""
+    return name.startswith((".", "__"))
 
 
 def read_training_pairs(dataset: PairDataset, source: Source) -> RawPairs:
@@ -122,8 +151,8 @@ def read_training_pairs(dataset: PairDataset, source: Source) -> RawPairs:
     table = _read(source, ("train",), (*columns[dataset],))["train"]
     place = _place(source, "train")
     if label:
-        table = table.iloc[np.flatnonzero(_labels(table, place) == ENTAILMENT)]
-    pairs = RawPairs(_sentences(table, first, place), _sentences(table, second, place))
+        table = table.iloc[np.flatnonzero(labels_of(table, place) == ENTAILMENT)]
+    pairs = RawPairs(sentences_of(table, first, place), sentences_of(table, second, place))
     if len(pairs.first) < 2:
         raise DataError(f"{place} has {len(pairs.first)} pair(s) to train on; contrast needs 2")
     return pairs
@@ -137,110 +166,42 @@ def read_scored_pairs(source: Source) -> dict[str, RawPairs]:
     """
     columns = ("sentence1", "sentence2", "score")
     tables = _read(source, SCORED_SPLITS, columns)
-    return {split: _scored(table, _place(source, split)) for split, table in tables.items()}
+    found = {}
+    for split, table in tables.items():
+        place = _place(source, split)
+        scores = scores_of(table, place)
+        if len(set(scores.tolist())) < 2:
+            raise DataError(
+                f"{source.setting}: split {split} of {source.name} has fewer than two different scores, "
+                "which nothing correlates with"
+            )
+        first, second = (sentences_of(table, column, place) for column in columns[:2])
+        found[split] = RawPairs(first, second, scores)
+    return found
 
 
-def _scored(table: pd.DataFrame, place: _Place) -> RawPairs:
-    scores = _numbers(table, "score", place)
-    outside = np.flatnonzero(~((scores >= 0) & (scores <= 1)))
-    if outside.size:
-        row = table.index[outside[0]]
-        raise DataError(
-            f"{place.row(row)} has score {scores[outside[0]]:g}; scores are from 0 (unrelated) to 1 "
-            "(the same), divide them by their largest"
-        )
-    if len(set(scores.tolist())) < 2:
-        raise DataError(f"{place} has fewer than two different scores, which nothing correlates with")
-    return RawPairs(_sentences(table, "sentence1", place), _sentences(table, "sentence2", place), scores)
-
-
-def _labels(table: pd.DataFrame, place: _Place) -> np.ndarray:
-    labels = _numbers(table, "label", place)
-    outside = np.flatnonzero(~np.isin(labels, _SNLI_LABELS))
-    if outside.size:
-        row = table.index[outside[0]]
-        raise DataError(
-            f"{place.row(row)} has label {labels[outside[0]]:g}; SNLI has {ENTAILMENT} for "
-            "entailment, 1 for neutral, 2 for contradiction and -1 for none; is it another dataset?"
-        )
-    return labels
-
-
-def _numbers(table: pd.DataFrame, column: str, place: _Place) -> np.ndarray:
-    numbers = []
-    for row, value in zip(table.index, table[column].tolist(), strict=True):
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if math.isnan(number):
-            text = str(value)[:40]
-            raise DataError(f"{place.row(row)}: {column} is {text!r}, not a number")
-        numbers.append(number)
-    return np.array(numbers, np.float64)
-
-
-def _sentences(table: pd.DataFrame, column: str, place: _Place) -> list[str]:
-    import pandas as pd
-
-    values = table[column].tolist()
-    for row, value in zip(table.index, values, strict=True):
-        if isinstance(value, str) and value.strip():
-            continue
-        is_missing = isinstance(value, str) or pd.isna(value) is True
-        what = "is empty" if is_missing else f"holds {str(value)[:40]}, not text"
-        raise DataError(f"{place.row(row)}: {column} {what}; give it a sentence, or leave the row out")
-    return values
-
-
-class _Place(NamedTuple):
-    """Rows of a source, for messages."""
-
-    setting: str
-    name: str
-
-    def row(self, number: int) -> str:
-        """One of them, from 0."""
-        return f"{self.setting}: row {number} of {self.name}"
-
-    def __str__(self) -> str:
-        return f"{self.setting}: {self.name}"
-
-
-def _place(source: Source, split: str) -> _Place:
+def _place(source: Source, split: str) -> Place:
     is_file = source.is_local and Path(source.name).is_file()
-    return _Place(source.setting, source.name if is_file else f"split {split} of {source.name}")
+    return Place(source.setting, source.name if is_file else f"split {split} of {source.name}")
 
 
 def _read(source: Source, splits: Sequence[str], columns: Sequence[str]) -> dict[str, pd.DataFrame]:
     """The rows of the splits, with their columns; their index says which row of the source each is."""
     if source.is_local and Path(source.name).is_file():
-        tables = _split_by_column(_read_file(source), source, splits)
+        tables = _split_by_column(_read_file(source.setting, source.files[0]), source, splits)
+    elif not source.is_local:
+        tables = _read_hub(source, splits)
+    elif _files(Path(source.name))[0].suffix.lower() == ".csv":  # Links are followed in source.files.
+        tables = _read_csv_directory(source, splits)
     else:
-        tables = _read_directory(source, splits) if source.is_local else _read_hub(source, splits)
+        tables = _read_parquet_directory(source, splits)
     for split, table in tables.items():
-        missing = [name for name in columns if name not in table.columns]
-        if missing:
-            raise DataError(
-                f"{_place(source, split)} has no column {' and no column '.join(missing)}, only "
-                f"{_listed(table.columns)}; name its columns {', '.join(columns)}"
-            )
+        check_columns(table, columns, _place(source, split))
     return tables
 
 
-def _read_file(source: Source) -> pd.DataFrame:
-    import pandas as pd
-
-    path = source.files[0]
-    try:
-        if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path).reset_index(drop=True)
-        # As text: a sentence may be "NA", or "1984".
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except Exception as error:  # What pandas and pyarrow raise shares no base.
-        raise DataError(
-            f"{source.setting}: {path} cannot be read as {path.suffix[1:]} in UTF-8: {brief(error)}"
-        ) from error
+def _read_file(setting: str, path: Path) -> pd.DataFrame:
+    return read_parquet(setting, path) if path.suffix.lower() == ".parquet" else read_csv(setting, path)
 
 
 def _split_by_column(
@@ -251,7 +212,7 @@ def _split_by_column(
         return {splits[0]: table}
     if "split" not in table.columns:
         raise DataError(
-            f"{source.setting}: {source.name} has no column split, only {_listed(table.columns)}; say "
+            f"{source.setting}: {source.name} has no column split, only {listed(table.columns)}; say "
             f"in it of each row whether it is for {' or '.join(splits)}"
         )
     rows: dict[str, list[int]] = {split: [] for split in splits}
@@ -268,7 +229,39 @@ def _split_by_column(
     return {split: table.iloc[found] for split, found in rows.items()}
 
 
-def _read_directory(source: Source, splits: Sequence[str]) -> dict[str, pd.DataFrame]:
+def _read_csv_directory(source: Source, splits: Sequence[str]) -> dict[str, pd.DataFrame]:
+    import pandas as pd
+
+    directory = Path(source.name)
+    files: dict[str, list[Path]] = {}
+    for path in _files(directory):
+        if split := _split_of(path.relative_to(directory)):
+            files.setdefault(split, []).append(path)
+    found = {}
+    for split in splits:
+        if split not in files:
+            raise DataError(_lacks(split, files, source))
+        tables = [read_csv(source.setting, path) for path in files[split]]
+        for path, table in zip(files[split], tables, strict=True):
+            if {*table.columns} != {*tables[0].columns}:
+                raise DataError(
+                    f"{source.setting}: {path} has the columns {listed(table.columns)}, but "
+                    f"{files[split][0]} has {listed(tables[0].columns)}; give them the same columns"
+                )
+        found[split] = pd.concat(tables, ignore_index=True)
+        if found[split].empty:
+            raise DataError(_has_no_rows(split, source))
+    return found
+
+
+def _split_of(path: Path) -> str | None:
+    """Which split a file belongs to: what its name begins with, else a folder that it is in."""
+    begins = [split for split in _SPLITS if path.stem.lower().startswith(split)]
+    folders = [folder.lower() for folder in reversed(path.parts[:-1])]
+    return next(iter((*begins, *(folder for folder in folders if folder in _SPLITS))), None)
+
+
+def _read_parquet_directory(source: Source, splits: Sequence[str]) -> dict[str, pd.DataFrame]:
     if set("*?[]") & set(source.name):
         raise DataError(
             f"{source.setting}: Hugging Face datasets takes the brackets, * or ? in {source.name} for "
@@ -312,22 +305,35 @@ def _read_hub(source: Source, splits: Sequence[str]) -> dict[str, pd.DataFrame]:
         raise DataError(
             f"{source.setting}: {source.name} cannot be had from the hub: {brief(cause)}; either give "
             f"this node network access to the hub, or set {source.setting} to a directory with its files"
+            f"{'' if has_answered else _not_here(source.name)}"
         ) from error
+
+
+def _not_here(name: str) -> str:
+    """What there is under a name that was taken for a hub id, for whoever meant a path."""
+    path = Path(name).absolute()
+    if path.is_dir():
+        return f"; the directory {path} has no {' or '.join(_SUFFIXES)} files"
+    return f"; there is no such file or directory here, {path}, either (a relative path begins with ./)"
 
 
 def _rows(found: Any, split: str, source: Source) -> pd.DataFrame:
     import pandas as pd
 
     if split not in found:
-        raise DataError(
-            f"{source.setting}: {source.name} has no split {split}, only {_listed(found)}; its files "
-            f"are told apart by their names, such as {split}.parquet or {split}.csv"
-        )
+        raise DataError(_lacks(split, found, source))
     tables = [t.to_pandas() for t in found[split].with_format("arrow").iter(batch_size=_BATCH_ROWS)]
     if not tables:
-        raise DataError(f"{source.setting}: split {split} of {source.name} has no rows")
+        raise DataError(_has_no_rows(split, source))
     return pd.concat(tables, ignore_index=True)
 
 
-def _listed(names: Any) -> str:
-    return ", ".join(map(str, names)) or "none"
+def _lacks(split: str, found: Iterable[str], source: Source) -> str:
+    return (
+        f"{source.setting}: {source.name} has no split {split}, only {listed(found)}; its files "
+        f"are told apart by their names, such as {split}.parquet or {split}.csv"
+    )
+
+
+def _has_no_rows(split: str, source: Source) -> str:
+    return f"{source.setting}: split {split} of {source.name} has no rows"
