@@ -8,6 +8,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+DATA_DIGEST = "data_digest of "
+"""Begins the name of each digest of data; what follows says what was read, as the settings name it."""
 _PACKAGES = ("ray", "torch", "optuna", "mlflow", "numpy", "scikit-learn", "moocore")
 
 

@@ -18,7 +18,7 @@ class SweepStarted:
     Attributes:
         name: the sweep's name.
         settings: the resolved YAML, as data.
-        environment: versions, commit, hardware.
+        environment: versions, commit, hardware, and of the data a digest of each that was read.
         time: seconds since the epoch, as in every event.
         id: no other sweep has it; the sweep's MLflow runs are found by it.
         num_imported: of the `TrialImported` that follow.

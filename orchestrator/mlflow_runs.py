@@ -19,6 +19,7 @@ from mlflow.utils.mlflow_tags import (
     MLFLOW_SOURCE_TYPE,
 )
 
+from orchestrator.environment import DATA_DIGEST
 from orchestrator.events import PointEvaluated, SweepEnded, TrialEnded
 from orchestrator.experiment import open_experiment, store_lock
 from orchestrator.settings import SweepSettings
@@ -269,7 +270,8 @@ def trial_params(trial: Trial) -> dict[str, Any]:
 
 
 def _environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
-    facts = dict(environment)
+    # Names of digests are too long for tags; the ledger has them.
+    facts = {name: value for name, value in environment.items() if not name.startswith(DATA_DIGEST)}
     tags = {MLFLOW_GIT_COMMIT: facts.pop("git_commit")} if "git_commit" in facts else {}
     tags |= {name: facts.pop(name) for name in ("data", "data_order") if name in facts}
     return {**tags, **{f"version.{name}": value for name, value in facts.items()}}

@@ -8,9 +8,11 @@ from typing import NamedTuple
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from orchestrator.environment import DATA_DIGEST
 from orchestrator.errors import UserError
 from orchestrator.search_space import combinations, to_trial_config
 from orchestrator.settings import SweepSettings
+from orchestrator.trial_settings import by_dotted_name
 from trainables.config import DATASET_FACTS, TrialConfig
 from trainables.errors import DataError
 
@@ -26,10 +28,14 @@ class DataFacts(NamedTuple):
         source: where it comes from: hub ids, absolute paths, or torchvision.
         is_original_order: whether its rows are in the order of the authors' archive, and so the split
             is the paper's; None where the order has no say in the split.
+        name: what was read, as the settings name it: the same in every driver of a sweep.
+        digest: of what was read, as trials train on it.
     """
 
     source: str
     is_original_order: bool | None = None
+    name: str = ""
+    digest: str = ""
 
     def sentence(self) -> str:
         """All of it, for people."""
@@ -44,12 +50,19 @@ class DataFacts(NamedTuple):
 
 
 def describe_data(data: Sequence[DataFacts]) -> dict[str, str]:
-    """What the tags of a sweep's runs say of its data; of an order only where one has a say."""
-    tags = {"data": "; ".join(facts.sentence() for facts in data)} if data else {}
+    """What a sweep's environment says of its data: of an order only where one has a say, and a digest of
+    each that was read.
+    """
+    tags = {"data": "; ".join(sentences(data))} if data else {}
     orders = {facts.is_original_order for facts in data} - {None}
     if orders:
         tags["data_order"] = "original" if orders == {True} else "of the source"
-    return tags
+    return tags | {f"{DATA_DIGEST}{facts.name}": facts.digest for facts in data if facts.digest}
+
+
+def sentences(data: Sequence[DataFacts]) -> list[str]:
+    """All of it, for people; once what was read in several ways, such as at several sizes."""
+    return list(dict.fromkeys(facts.sentence() for facts in data))
 
 
 def prepare(settings: SweepSettings) -> list[DataFacts]:
@@ -58,7 +71,8 @@ def prepare(settings: SweepSettings) -> list[DataFacts]:
     What is read stays cached on that node; other nodes read it when their first trial starts.
 
     Returns:
-        The facts of each dataset; none of what comes with the code.
+        The facts of each dataset as it is read, by every tokeniser or at every size; none of what comes
+        with the code.
 
     Raises:
         UserError: the data or the weights cannot be had.
@@ -125,11 +139,23 @@ def _facts(config: TrialConfig) -> DataFacts | None:
     from trainables.images import require_items
     from trainables.sentences import describe_sources, load_sentences
 
+    name = _name(config)
     if config.task == "similarity":
-        load_sentences(config, torch.device("cpu"))
-        return DataFacts(describe_sources(config))
-    require_items(config.dataset, config.data)
+        digest = load_sentences(config, torch.device("cpu")).digest
+        return DataFacts(describe_sources(config), None, name, digest)
+    digest = require_items(config.dataset, config.data).digest
     if config.dataset == "cifar10" or config.dataset == "cifar100":  # noqa: PLR1714 - for pyright
         images = open_images(config.dataset, config.data.source)
-        return DataFacts(images.source, images.is_original_order)
-    return None if config.data.source is None else DataFacts(config.data.source)
+        return DataFacts(images.source, images.is_original_order, name, digest)
+    source = config.data.source
+    return None if source is None else DataFacts(source, None, name, digest)
+
+
+def _name(config: TrialConfig) -> str:
+    """The dataset and the settings that say how it is read; how much of it is used is none of them."""
+    names = ["data.source", "data.image_size"]
+    if config.task == "similarity":
+        names = ["data.source", "data.scored_pairs", "data.max_length", "encoder_weights"]
+    values = by_dotted_name(config.model_dump())
+    given = [f"{name} {values[name]}" for name in names if values[name] is not None]
+    return ", ".join([f"dataset {config.dataset}", *given])

@@ -1,5 +1,5 @@
-"""What a resume starts from: the events of the sweep, and whether its file may still be used. Pure but
-for reading the ledger.
+"""What a resume starts from: the events of the sweep, and whether its file and its data may still be
+used. Pure but for reading the ledger.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from orchestrator.environment import DATA_DIGEST
 from orchestrator.errors import UserError
 from orchestrator.events import Event, SweepResumed, SweepStarted, TrialImported
 from orchestrator.ledger import Ledger, read_ledger
@@ -119,6 +120,36 @@ def require_same(history: list[Event], settings: SweepSettings) -> None:
     if lines:
         text = "--resume: the sweep was started with other settings, and only its budgets may grow:"
         raise UserError("\n".join([text, *lines, "undo this, or start a new sweep"]))
+
+
+def require_same_data(name: str, history: Sequence[Event], environment: Mapping[str, str]) -> None:
+    """Checks that the data are those of the earlier drivers, as far as these wrote digests.
+
+    Args:
+        name: the sweep's.
+        history: its events.
+        environment: what the environment of this driver's first event will say of the data.
+
+    Raises:
+        UserError: the message lists all data that changed.
+    """
+    before: dict[str, str] = {}
+    for event in history:
+        if isinstance(event, (SweepStarted, SweepResumed)):
+            before |= event.environment
+    lines = [
+        f"  {key.removeprefix(DATA_DIGEST)}: digest {before[key]} before, {digest} now"
+        for key, digest in environment.items()
+        if key.startswith(DATA_DIGEST) and before.get(key, digest) != digest
+    ]
+    if lines:
+        text = "--resume: the data changed since the sweep was started:"
+        advice = (
+            "trials on both would stand in one front; put the data back, with the tokeniser where they "
+            f"are sentences, or start a new sweep, with --import {name} only where its trials compare "
+            "with those on the new data"
+        )
+        raise UserError("\n".join([text, *lines, advice]))
 
 
 def with_defaults(before: Mapping[str, Any]) -> dict[str, Any]:

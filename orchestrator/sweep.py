@@ -24,7 +24,14 @@ from orchestrator.events import SweepStatus, TrialImported
 from orchestrator.local_files import with_absolute_paths
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
-from orchestrator.resume import Plan, find_sweep, read_history, require_imports, require_same
+from orchestrator.resume import (
+    Plan,
+    find_sweep,
+    read_history,
+    require_imports,
+    require_same,
+    require_same_data,
+)
 from orchestrator.settings import SweepSettings, load_settings, locate
 from orchestrator.sweep_folder import require_new
 from orchestrator.tracking_check import check_tracking
@@ -116,7 +123,8 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
     """Runs a sweep and returns the exit code.
 
     Raises:
-        UserError: the cluster or the tracking server cannot serve it; nothing was created.
+        UserError: the cluster or the tracking server cannot serve it, or it goes on and its data
+            changed; nothing was created or written.
     """
     process_environment.prepare(address)
     import ray
@@ -125,7 +133,7 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
     from orchestrator.budget import SweepStopper, tidy_interrupts, used_up
     from orchestrator.cluster import connect, has_nodes
     from orchestrator.driver import Driver
-    from orchestrator.preparation import prepare
+    from orchestrator.preparation import describe_data, prepare, sentences
     from orchestrator.resources import concurrent_trials, require_fit
 
     settings = plan.settings
@@ -139,8 +147,9 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
         if settings.evaluation.points != "none":
             require_fit(settings.evaluation_resources, nodes, "evaluation", "a final evaluation")
         data = prepare(settings)
-        for facts in data:
-            console.print(facts.sentence(), highlight=False, markup=False)
+        require_same_data(plan.name, plan.history, describe_data(data))
+        for sentence in sentences(data):
+            console.print(sentence, highlight=False, markup=False)
         # Ray has put handlers of its own in place.
         with tidy_interrupts(stopper), Driver(plan, data, render, console) as driver:
             stopper.start(lambda: used_up(settings.search, driver.record))

@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,10 +62,17 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class CachedArrays:
-    """Arrays mapped from a cache; writing into one changes this process's copy only."""
+    """Arrays mapped from a cache; writing into one changes this process's copy only.
+
+    Attributes:
+        source: where they come from, for people.
+        arrays: by name.
+        digest: of all of them, from their checksums; the same wherever their contents are.
+    """
 
     source: str
     arrays: Mapping[str, np.ndarray]
+    digest: str
 
 
 def cache_root() -> Path:
@@ -113,7 +120,13 @@ def open_arrays(
     except _BrokenCacheError:
         manifest = _build_once(folder, kind, source, names, build)
     maps = {name: np.load(array_file(folder, name), mmap_mode="c") for name in names}
-    return CachedArrays(manifest.source, maps)
+    digest = short_digest(f"{name} {manifest.arrays[name].sha256}" for name in sorted(names))
+    return CachedArrays(manifest.source, maps, digest)
+
+
+def short_digest(parts: Iterable[str]) -> str:
+    """One digest of several texts, in their order."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 class _BrokenCacheError(Exception):

@@ -35,6 +35,7 @@ class CachedImages:
         source: where the images come from: a hub id, an absolute path, or torchvision.
         is_original_order: whether the source's rows are in the order of the authors' archive, so
             that the validation set has the images it has elsewhere.
+        digest: of all images and labels.
     """
 
     train_images: UInt8[Tensor, "train 3 32 32"]
@@ -43,6 +44,7 @@ class CachedImages:
     test_labels: Int64[Tensor, " test"]
     source: str
     is_original_order: bool
+    digest: str
 
 
 def open_images(dataset: ImageDataset, source: str | None) -> CachedImages:
@@ -70,6 +72,7 @@ def open_folder(folder: Path, dataset: ImageDataset, source: str) -> CachedImage
         **{name: torch.from_numpy(array) for name, array in cached.arrays.items()},
         source=cached.source,
         is_original_order=cached.source == TORCHVISION,
+        digest=cached.digest,
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.array_cache import cache_folder, identity_of_files, open_arrays
+from trainables.array_cache import CachedArrays, cache_folder, identity_of_files, open_arrays
 from trainables.errors import DataError
 from trainables.image_files import SUFFIXES, read_image
 from trainables.image_tables import SPLIT_SEED
@@ -50,7 +50,7 @@ class LabelledFiles:
         return zip(PARTS, self.parts, strict=True)
 
 
-def open_image_folder(source: str, image_size: int) -> Mapping[str, np.ndarray]:
+def open_image_folder(source: str, image_size: int) -> CachedArrays:
     """Opens the cache of a folder, verified once a process; builds it where it is missing or damaged.
 
     Args:
@@ -58,7 +58,8 @@ def open_image_folder(source: str, image_size: int) -> Mapping[str, np.ndarray]:
         image_size: pixels a side.
 
     Returns:
-        Of each of PARTS `PART_images`, uint8 (item, 3, size, size), and `PART_labels`, int64 (item,).
+        Of each of PARTS the arrays `PART_images`, uint8 (item, 3, size, size), and `PART_labels`, int64
+        (item,).
 
     Raises:
         DataError: the folder is not what it should be, or the cache cannot be written.
@@ -72,11 +73,9 @@ def open_image_folder(source: str, image_size: int) -> Mapping[str, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=4)
-def _open(cache: Path, source: str, files: LabelledFiles, image_size: int) -> Mapping[str, np.ndarray]:
+def _open(cache: Path, source: str, files: LabelledFiles, image_size: int) -> CachedArrays:
     names = [f"{part}_{what}" for part in PARTS for what in ("images", "labels")]
-    return open_arrays(
-        cache, "image_folder", source, names, lambda: _decode(source, files, image_size)
-    ).arrays
+    return open_arrays(cache, "image_folder", source, names, lambda: _decode(source, files, image_size))
 
 
 def _decode(source: str, files: LabelledFiles, image_size: int) -> dict[str, np.ndarray]:

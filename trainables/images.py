@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
@@ -70,11 +70,16 @@ class Subset:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The three parts of a dataset; `training` is also the gallery of the validation queries."""
+    """The three parts of a dataset; `training` is also the gallery of the validation queries.
+
+    Attributes:
+        digest: of all that was read, also of what is not used; empty of what comes with the code.
+    """
 
     training: Subset
     validation: Subset
     test: Subset
+    digest: str = field(default="", kw_only=True)
     task: ClassVar[Task] = "classification"
 
     def quality(
@@ -100,13 +105,15 @@ def load_images(name: DatasetName, data: DataConfig, device: torch.device) -> Da
     return _load(name, data.model_dump_json(), device)
 
 
-def require_items(name: DatasetName, data: DataConfig) -> None:
-    """Sees that a dataset has what `data` asks for, without bringing it to a device.
+def require_items(name: DatasetName, data: DataConfig) -> Dataset:
+    """A whole dataset, which has what `data` asks for; not brought to a device.
 
     Raises:
         trainables.errors.DataError: it cannot be had, or has fewer items.
     """
-    _num_classes(DATASETS[name](data), data)
+    dataset = DATASETS[name](data)
+    _num_classes(dataset, data)
+    return dataset
 
 
 def _num_classes(dataset: Dataset, data: DataConfig) -> int:
@@ -144,7 +151,7 @@ def _load(name: DatasetName, settings: str, device: torch.device) -> Dataset:
     below = _num_classes(dataset, data)
     parts = dataset.training, dataset.validation, dataset.test
     training, validation, test = (part.below(below).to(device) for part in parts)
-    return Dataset(training.rows(0, data.num_training_items), validation, test)
+    return Dataset(training.rows(0, data.num_training_items), validation, test, digest=dataset.digest)
 
 
 def _cifar(name: Literal["cifar10", "cifar100"], data: DataConfig) -> Dataset:
@@ -156,6 +163,7 @@ def _cifar(name: Literal["cifar10", "cifar100"], data: DataConfig) -> Dataset:
         training=all_training.rows(0, num_training),
         validation=all_training.rows(num_training),
         test=Subset(images.test_images, images.test_labels),
+        digest=images.digest,
     )
 
 
@@ -178,12 +186,13 @@ def _image_folder(data: DataConfig) -> Dataset:
     assert data.source is not None
     shape = DATASET_FACTS["image_folder"].item_shape
     assert shape is not None
-    arrays = open_image_folder(data.source, data.image_size or shape[-1])
+    cached = open_image_folder(data.source, data.image_size or shape[-1])
+    arrays = cached.arrays
     training, validation, test = (
         Subset(torch.from_numpy(arrays[f"{part}_images"]), torch.from_numpy(arrays[f"{part}_labels"]))
         for part in PARTS
     )
-    return Dataset(training, validation, test)
+    return Dataset(training, validation, test, digest=cached.digest)
 
 
 DATASETS: dict[DatasetName, Callable[[DataConfig], Dataset]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int32, Int64
 from torch import Tensor
 
-from trainables.array_cache import CachedArrays
+from trainables.array_cache import CachedArrays, short_digest
 from trainables.config import TrialConfig
 from trainables.errors import DataError
 from trainables.metrics import spearman
@@ -157,11 +157,16 @@ class SentencePairs:
 
 @dataclass(frozen=True)
 class SentenceDataset:
-    """Pairs that mean the same to train on, and pairs with scores to validate and test on."""
+    """Pairs that mean the same to train on, and pairs with scores to validate and test on.
+
+    Attributes:
+        digest: of the tokens, pairs and scores of all that was read, also of what is not used.
+    """
 
     training: SentencePairs
     validation: SentencePairs
     test: SentencePairs
+    digest: str = field(default="", kw_only=True)
     task: ClassVar[Task] = "similarity"
 
     def quality(
@@ -219,7 +224,8 @@ def _load(
 ) -> SentenceDataset:
     tokenizer = load_tokenizer(weights)
     pad_id = pad_id_of(tokenizer)
-    training = _pairs(open_training_pairs(dataset, source, tokenizer, max_length), "train", pad_id)
+    paired = open_training_pairs(dataset, source, tokenizer, max_length)
+    training = _pairs(paired, "train", pad_id)
     if num_training_items and num_training_items > len(training):
         raise DataError(
             f"data.num_training_items is {num_training_items}, and there are {len(training)} pairs to "
@@ -228,7 +234,9 @@ def _load(
     scored = open_scored_pairs(scored_source, tokenizer, max_length)
     validation, test = (_pairs(scored, split, pad_id) for split in SCORED_SPLITS)
     training = training.first_pairs(num_training_items)
-    return SentenceDataset(training.to(device), validation.to(device), test.to(device))
+    digest = short_digest([paired.digest, scored.digest])
+    parts = (part.to(device) for part in (training, validation, test))
+    return SentenceDataset(*parts, digest=digest)
 
 
 def _pairs(cached: CachedArrays, split: str, pad_id: int) -> SentencePairs:

@@ -155,3 +155,22 @@ def test_bad_weights_are_refused_before_any_trial(case: str, tmp_path: Path, no_
     assert sweep.returncode == 2
     assert message in sweep.stderr and "Traceback" not in sweep.stderr
     assert not (tmp_path / "runs").exists() and not (tmp_path / "mlflow.db").exists()
+
+
+def test_changed_pairs_are_not_resumed(tmp_path: Path, no_ray_left: None) -> None:
+    space, unevaluated = write_space(tmp_path), ("--set", "evaluation.points=none")
+    begun = run_sweep(tmp_path, "changed", "--trials", "1", *unevaluated, file=space)
+    assert begun.returncode == 0, begun.stderr
+    ledger = begun.paths.ledger.read_bytes()
+    more = ("--trials", "2", *unevaluated)
+    write_pairs(tmp_path / "pairs.csv", 15)
+    refused = run_sweep(tmp_path, "changed", *more, file=space, resumed=True)
+    assert refused.returncode == 2
+    assert f"data.source {tmp_path}/pairs.csv" in refused.stderr
+    assert "put the data back" in refused.stderr and "Traceback" not in refused.stderr
+    assert begun.paths.ledger.read_bytes() == ledger
+    write_pairs(tmp_path / "pairs.csv")
+    resumed = run_sweep(tmp_path, "changed", *more, file=space, resumed=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert [trial.status for trial in resumed.record.trials.values()] == ["completed"] * 2
+    assert not any("digest" in tag for tag in resumed.parent.data.tags)

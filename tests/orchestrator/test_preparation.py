@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 from sweep_events import DIGITS, settings_of
 
-from orchestrator.preparation import DataFacts, _refusal, describe_data, needed_by
+from orchestrator.environment import DATA_DIGEST
+from orchestrator.preparation import (
+    DataFacts,
+    _facts,
+    _name,
+    _refusal,
+    describe_data,
+    needed_by,
+    sentences,
+)
 
 CIFAR = {"encoder": "resnet8", "encoder_weights": "none"}
 OWN = CIFAR | {"dataset": "image_folder", "data": {"source": "/photographs"}}
@@ -107,3 +116,32 @@ def test_an_order_is_recorded_where_one_has_a_say(orders: list[bool | None], tag
     tags = describe_data([DataFacts("a", order) for order in orders])
     assert tags.get("data_order") == tag
     assert ("data" in tags) == bool(orders)
+
+
+def test_every_reading_has_its_digest_and_a_source_is_told_once() -> None:
+    sizes = [DataFacts("/photographs", None, f"at {size}", f"{size}") for size in (16, 32)]
+    tags = describe_data(sizes)
+    assert sentences(sizes) == [tags["data"]] == ["data from /photographs"]
+    assert {n: v for n, v in tags.items() if n != "data"} == {
+        f"{DATA_DIGEST}at 16": "16",
+        f"{DATA_DIGEST}at 32": "32",
+    }
+
+
+def test_a_reading_is_named_after_the_settings_that_decide_it() -> None:
+    space = {
+        "data.num_training_items": {"choice": [100, 200]},
+        "data.max_length": {"choice": [32, 64]},
+        "temperature": {"uniform": [0.1, 0.2]},
+    }
+    trial = SNLI | {"data": {"source": "/a/pairs.csv"}, "encoder_weights": "a/one"}
+    names = {_name(config) for config in needed_by(settings_of(trial=trial, search_space=space))}
+    assert names == {
+        f"dataset snli, data.source /a/pairs.csv, data.max_length {length}, encoder_weights a/one"
+        for length in (32, 64)
+    }
+
+
+def test_what_comes_with_the_code_has_no_facts() -> None:
+    (config,) = needed_by(settings_of(trial=DIGITS | {"data": {"num_training_items": 100}}))
+    assert _facts(config) is None

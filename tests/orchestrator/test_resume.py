@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sweep_events import ended, imported, proposed, reported, settings_of, started
 
+from orchestrator.environment import DATA_DIGEST
 from orchestrator.errors import UserError
 from orchestrator.events import Event, SweepEnded, SweepResumed, SweepStarted, TrialEnded
 from orchestrator.ledger import Ledger
@@ -17,6 +18,7 @@ from orchestrator.resume import (
     read_history,
     require_imports,
     require_same,
+    require_same_data,
 )
 from orchestrator.settings import SweepSettings
 
@@ -179,3 +181,44 @@ def test_a_confirmation_is_not_taken_back(confirm: Any, line: str) -> None:
     with pytest.raises(UserError) as error:
         require_same([begun(settings_of(confirm={"seeds": 2}))], settings_of(confirm=confirm))
     assert line in str(error.value)
+
+
+A, B = f"{DATA_DIGEST}data.source a.csv", f"{DATA_DIGEST}data.source b.csv"
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ([], {A: "1"}),
+        ([{}], {A: "1"}),
+        ([{"data": "old words"}], {"data": "new words", A: "1"}),
+        ([{A: "1", B: "2"}], {A: "1", B: "2"}),
+        ([{A: "1", "python": "3.11"}], {A: "1", "python": "3.12"}),
+        ([{A: "1"}], {B: "2"}),
+        ([{A: "1"}], {}),
+        ([{}, {A: "1"}], {A: "1"}),
+    ],
+)
+def test_data_are_compared_where_both_drivers_have_a_digest(
+    before: list[dict[str, str]], now: dict[str, str]
+) -> None:
+    require_same_data("s", drivers(before), now)
+
+
+@pytest.mark.parametrize("before", [[{A: "1", B: "2"}], [{}, {A: "1", B: "2"}], [{A: "1", B: "2"}, {}]])
+def test_data_that_changed_are_refused_by_name(before: list[dict[str, str]]) -> None:
+    with pytest.raises(UserError) as refusal:
+        require_same_data("s", drivers(before), {A: "1", B: "3"})
+    message = str(refusal.value)
+    assert "  data.source b.csv: digest 2 before, 3 now" in message.splitlines()
+    assert "a.csv" not in message
+    assert "one front; put the data back" in message and "--import s" in message
+
+
+def drivers(environments: list[dict[str, str]]) -> list[Event]:
+    """A sweep's events: what each driver, the first and those that went on, said of what it ran with."""
+    events: list[Event] = [SweepResumed({}, environment, 1.0) for environment in environments[1:]]
+    return [
+        *(SweepStarted("s", {}, environment, 0.0, "id") for environment in environments[:1]),
+        *events,
+    ]

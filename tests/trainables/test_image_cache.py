@@ -96,7 +96,7 @@ def test_tensors_are_uint8_images_and_int64_labels() -> None:
     images = open_images("cifar10", HUB_ID)
     dtypes = [tensor.dtype for tensor in tensors(images)]
     assert dtypes == [torch.uint8, torch.int64, torch.uint8, torch.int64]
-    assert [*ARRAYS, "source", "is_original_order"] == [field.name for field in fields(images)]
+    assert [*ARRAYS, "source", "is_original_order", "digest"] == [field.name for field in fields(images)]
 
 
 @pytest.mark.usefixtures("root")
@@ -122,6 +122,14 @@ def test_manifest_says_what_the_arrays_are(folder: Path) -> None:
         assert facts["shape"] == list(array.shape) and facts["dtype"] == str(array.dtype)
         content = (folder / f"{name}.npy").read_bytes()
         assert facts["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.usefixtures("folder")
+def test_digest_is_the_same_for_every_process_and_source_of_the_same_images() -> None:
+    first = open_images("cifar10", HUB_ID).digest
+    open_folder.cache_clear()
+    assert first and open_images("cifar10", HUB_ID).digest == first
+    assert open_images("cifar10", "torchvision").digest == first
 
 
 @pytest.mark.usefixtures("folder")

@@ -140,7 +140,7 @@ def test_trains_may_be_a_class_among_others(tmp_path: Path) -> None:
 
 def test_arrays_are_the_files_pixels_and_labels(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "own", CLASSES, size=(20, 12))
-    arrays = open_image_folder(str(folder), 9)
+    arrays = open_image_folder(str(folder), 9).arrays
     for part, rows in find_images(folder):
         images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
         assert images.shape == (len(rows), 3, 9, 9) and images.dtype == np.uint8
@@ -157,7 +157,7 @@ def test_another_process_does_not_decode_again(tmp_path: Path, reads: list[Path]
     image_folder._open.cache_clear()
     again = open_image_folder(f"{folder}/../own", 8)
     assert len(reads) == 50
-    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert all(np.array_equal(first.arrays[name], again.arrays[name]) for name in first.arrays)
 
 
 def test_cache_is_verified_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_changed_files_are_decoded_anew(
 def test_sizes_have_their_own_caches(tmp_path: Path, root: Path) -> None:
     folder = write_images(tmp_path / "own", CLASSES)
     for size in (8, 9, 8):
-        assert open_image_folder(str(folder), size)["test_images"].shape == (5, 3, size, size)
+        assert open_image_folder(str(folder), size).arrays["test_images"].shape == (5, 3, size, size)
     assert len([path for path in root.iterdir() if path.is_dir()]) == 2
 
 
@@ -218,7 +218,7 @@ def open_at_once(barrier: Barrier, folder: Path) -> None:
 
     image_folder.read_image = mark
     barrier.wait()
-    assert open_image_folder(str(folder), 8)["train_images"].shape == (40, 3, 8, 8)
+    assert open_image_folder(str(folder), 8).arrays["train_images"].shape == (40, 3, 8, 8)
 
 
 def test_two_processes_at_once_decode_once(tmp_path: Path) -> None:
@@ -308,3 +308,13 @@ def test_a_damaged_image_is_refused_and_nothing_cached(tmp_path: Path, root: Pat
     with pytest.raises(DataError, match=rf"^data\.source: the image {folder}/cat/torn.png is damaged"):
         open_image_folder(str(folder), 8)
     assert [path.suffix for path in root.iterdir()] == [".lock"]
+
+
+def test_digest_is_that_of_the_pixels_and_not_of_the_files(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "own", CLASSES)
+    first = open_image_folder(str(folder), 8).digest
+    assert open_image_folder(str(folder), 9).digest != first
+    newer(folder)
+    assert open_image_folder(str(folder), 8).digest == first
+    removed(folder)
+    assert open_image_folder(str(folder), 8).digest != first

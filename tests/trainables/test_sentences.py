@@ -11,7 +11,16 @@ from group_trial import fit_group_trial
 from hypothesis import given
 from hypothesis import strategies as st
 from short_trials import assert_same, fit_reports, fit_with, relative_error
-from tiny_sentences import WIDTH, WORDS, sentence_trial, sentences, write_csv, write_transformer
+from tiny_sentences import (
+    WIDTH,
+    WORDS,
+    sentence_trial,
+    sentences,
+    write_csv,
+    write_pairs,
+    write_scored_pairs,
+    write_transformer,
+)
 
 from trainables.batches import Batch, Batches, distinct_batches
 from trainables.checkpoint import CheckpointFile
@@ -110,6 +119,22 @@ def test_long_sentences_are_cut(folder: Path) -> None:
     config = sentence_trial(folder, data={"max_length": 6})
     lengths = load_sentences(config, CPU).training.items.lengths
     assert lengths.max() == 6 and lengths.min() >= 3
+
+
+def test_digest_tells_other_data_from_the_same_written_again(
+    folder: Path, tmp_path: Path, dataset: SentenceDataset
+) -> None:
+    again = {"source": str(write_pairs(tmp_path / "a.csv"))}
+    again["scored_pairs"] = str(write_scored_pairs(tmp_path / "b.csv"))
+    fewer = {"source": str(write_pairs(tmp_path / "c.csv", 19))}
+    rescored = {"scored_pairs": str(write_scored_pairs(tmp_path / "d.csv", 28))}
+    part = {"num_training_items": 5}
+    digests = [
+        load_sentences(sentence_trial(folder, data=data), CPU).digest
+        for data in (again, part, fewer, rescored)
+    ]
+    assert digests[:2] == [dataset.digest] * 2
+    assert len({dataset.digest, *digests}) == 3
 
 
 def test_data_is_loaded_once_a_process(config: TrialConfig) -> None:
