@@ -17,7 +17,7 @@ from orchestrator.retention import RetentionRule, wanted_snapshots
 from orchestrator.settings import load_settings
 from trainables.config import DataConfig, TrialConfig
 from trainables.images import load_images
-from trainables.reports import METRICS, TRAINING_METRICS
+from trainables.reports import TRAINING_METRICS, metrics_of
 from trainables.snapshots import EMBEDDINGS, read_snapshot, restore_embeddings
 from trainables.validation import embed, validate
 
@@ -83,7 +83,7 @@ def test_every_epoch_has_its_training_metrics(tiny_sweep: SweepRun) -> None:
 def test_every_validation_has_every_metric(tiny_sweep: SweepRun) -> None:
     run_id = tiny_sweep.children["trial-0000"].info.run_id
     points = tiny_sweep.record.trials["trial-0000"].points
-    for name in METRICS.keys() - set(TRAINING_METRICS):
+    for name in metrics_of("classification").keys() - set(TRAINING_METRICS):
         history = tiny_sweep.client.get_metric_history(run_id, name)
         assert {m.step: m.value for m in history} == {p.epoch: p.metrics[name] for p in points}
     assert [point.epoch for point in points] == [3, 6, 7]
