@@ -26,6 +26,8 @@ from trainables.sentence_sources import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_READING = 2
+"""Counts the ways in which files were read: what was cached of another one is read again."""
 _OF_PAIRS = ("tokens", "starts", "first", "second")
 """Token ids of all sentences one after the other; where each begins, and the end; the rows of a pair."""
 
@@ -70,7 +72,7 @@ def _open(
     read: Callable[[], Mapping[str, RawPairs]],
 ) -> CachedArrays:
     files = identity_of_files([*source.files])
-    identity = [source.name, files, _rules(tokenizer), max_length]
+    identity = [_READING, source.name, files, _rules(tokenizer), max_length]
 
     def build() -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = {}
