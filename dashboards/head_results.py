@@ -9,14 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from dashboards.sweep_results import (
-    Configuration,
-    SelectedPoint,
-    SweepRun,
-    SweepStore,
-    TrialRun,
-    first_by_head,
-)
+from dashboards.sweep_results import Configuration, SelectedPoint, SweepRun, TrialRun, first_by_head
+from dashboards.sweep_store import SweepStore
 from orchestrator.errors import UserError
 from trainables.reports import TRUNCATION, UNTOUCHED, Task
 

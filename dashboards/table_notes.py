@@ -18,7 +18,8 @@ from dashboards.head_results import (
 )
 from dashboards.sweep_results import EXECUTION_SETTINGS, SweepRun, TrialRun, configurations
 from orchestrator.search_space import default_of, setting_names
-from trainables.config import DATASET_FACTS, PRESETS, TrialConfig
+from trainables.config import PRESETS, TrialConfig
+from trainables.facts import DATASET_FACTS
 from trainables.reports import TRUNCATION, TRUNCATIONS, UNTOUCHED, Task
 from trainables.sentence_sources import STSB_NAME, is_snli, name_of_scored_pairs
 from trainables.transformer_weights import PACKAGED_MODELS

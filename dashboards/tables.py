@@ -16,7 +16,7 @@ from rich.text import Text
 
 from dashboards.head_results import read_results
 from dashboards.paper_tables import info, read_paper
-from dashboards.sweep_results import SweepStore
+from dashboards.sweep_store import SweepStore
 from dashboards.table_formats import render, show
 from orchestrator.errors import UserError
 

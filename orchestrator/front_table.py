@@ -9,7 +9,7 @@ import pandas as pd
 
 from orchestrator.confirmation import Confirmation, confirmations
 from orchestrator.record import SweepRecord
-from trainables.config import DATASET_FACTS
+from trainables.facts import DATASET_FACTS
 from trainables.reports import Direction
 from trainables.sentence_sources import name_of_scored_pairs
 

@@ -13,8 +13,9 @@ from orchestrator.errors import UserError
 from orchestrator.search_space import combinations, to_trial_config
 from orchestrator.settings import SweepSettings
 from orchestrator.trial_settings import by_dotted_name
-from trainables.config import DATASET_FACTS, TrialConfig
+from trainables.config import TrialConfig
 from trainables.errors import DataError
+from trainables.facts import DATASET_FACTS
 
 _READ_FROM = ("dataset", "data.source", "data.scored_pairs", "data.image_size", "data.max_length")
 _AMOUNTS = ("data.num_classes", "data.num_training_items")

@@ -95,9 +95,8 @@ class TrialSearcher(Searcher):
             return None
         trial = self._next()
         if trial is None:
-            return (
-                None if self._live else cast(Any, Searcher.FINISHED)
-            )  # which the base's type leaves out
+            # The base's type leaves FINISHED out.
+            return None if self._live else cast(Any, Searcher.FINISHED)
         self._live.append(trial)
         return {NAME_KEY: trial.name, CONFIG_KEY: trial.config, KNOWN_EPOCH_KEY: trial.last_epoch}
 

@@ -24,7 +24,8 @@ from orchestrator.search_space import (
 )
 from orchestrator.settings_sentences import nearest, sentence
 from orchestrator.yaml_source import Location
-from trainables.config import CROSS_CHECKED, DATASET_FACTS
+from trainables.config import CROSS_CHECKED
+from trainables.facts import DATASET_FACTS
 from trainables.reports import METRIC_NAMES_IN_SHORT, METRICS, SELECTED_BY
 
 if TYPE_CHECKING:

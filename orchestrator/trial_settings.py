@@ -9,7 +9,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from orchestrator.search_space import Value
-from trainables.config import DATASET_FACTS, TrialConfig
+from trainables.config import TrialConfig
+from trainables.facts import DATASET_FACTS
 
 _OF_A_HEAD = frozenset({"head.depth", "head.width_ratio"})
 _OF_SENTENCES = frozenset(

@@ -28,8 +28,8 @@ from trainables.bench_command import (
 )
 from trainables.bench_figures import SYNTHETIC, Bench
 from trainables.bench_rows import Row, count_flops
-from trainables.config import EncoderKind
 from trainables.errors import DataError
+from trainables.facts import EncoderKind
 
 
 def _facts(options: argparse.Namespace) -> dict[str, Any]:

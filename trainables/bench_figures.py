@@ -20,8 +20,9 @@ from trainables.bench_machine import best_rates, cpu_time, peak_mib, synchronize
 from trainables.bench_ours import NUM_FIRST_STEPS, Ours, prepared
 from trainables.bench_rows import Row, Run, Spread, count_flops, rotate
 from trainables.bench_trial import trial_row
-from trainables.config import DATASET_FACTS, DataConfig, TrialConfig
+from trainables.config import DataConfig, TrialConfig
 from trainables.distributed import SINGLE
+from trainables.facts import DATASET_FACTS
 from trainables.images import Dataset, Subset, load_images
 from trainables.metrics import evaluate
 from trainables.plain_port import PlainPort, port_metrics

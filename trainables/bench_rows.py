@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trainables.config import EncoderKind
 from trainables.encoders import build_image_encoder
+from trainables.facts import EncoderKind
 
 Run = Callable[[], float]
 """Does something and returns the seconds that it took."""

@@ -27,8 +27,9 @@ from trainables.bench_command import (
 )
 from trainables.bench_rows import Row
 from trainables.bench_sentence_figures import SentenceBench
-from trainables.config import MINILM, DataConfig, TrialConfig
+from trainables.config import DataConfig, TrialConfig
 from trainables.errors import DataError, WeightsError
+from trainables.facts import MINILM
 from trainables.sentence_sources import SNLI, STSB
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")

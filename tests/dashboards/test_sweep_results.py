@@ -10,14 +10,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from tracked_sweeps import TEST_METRICS, TRUNCATED, TrackedTrial, make_store, params, track, uri
 
-from dashboards.sweep_results import (
-    SweepStore,
-    TrialMetrics,
-    TrialRun,
-    configurations,
-    first_by_head,
-    select,
-)
+from dashboards.sweep_results import TrialMetrics, TrialRun, configurations, first_by_head, select
+from dashboards.sweep_store import SweepStore
 from orchestrator.errors import UserError
 from trainables.evaluation import Truncation
 

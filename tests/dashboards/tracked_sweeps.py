@@ -15,7 +15,8 @@ from mlflow.entities import Metric, Param
 
 from orchestrator.mlflow_runs import trial_params
 from orchestrator.trials import Trial
-from trainables.config import DATASET_FACTS, TrialConfig
+from trainables.config import TrialConfig
+from trainables.facts import DATASET_FACTS
 from trainables.reports import SELECTED_BY, TRUNCATION, UNTOUCHED
 
 DATABASE = "mlflow.db"

@@ -119,6 +119,32 @@ def wait_for(look: Callable[[], Any], timeout_s: float = 180) -> Any:
     raise AssertionError("it did not happen in time")
 
 
+def assert_ends_with_its_starter(folder: Path, starts: str, is_killed: bool) -> None:
+    """Runs lines that leave a `process` with a `pid` behind, in a Python that is then killed or just
+    ends: the process is gone soon after.
+    """
+    lines = [
+        *starts.strip().splitlines(),
+        "print(process.pid, flush=True)",
+        f"__import__('time').sleep({300 if is_killed else 0})",
+    ]
+    script = folder / "starts_it.py"
+    script.write_text("\n    ".join(["if __name__ == '__main__':", *lines]))
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    ) as starter:
+        assert starter.stdout is not None
+        child = psutil.Process(int(starter.stdout.readline()))
+        if is_killed:
+            starter.kill()
+        assert starter.wait(timeout=60) == (-signal.SIGKILL if is_killed else 0)
+    wait_for(lambda: not child.is_running(), timeout_s=30)
+
+
 def ray_processes() -> set[int]:
     """Process ids of everything that the Ray of our sweeps has running."""
     found = set()

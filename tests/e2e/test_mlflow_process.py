@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
-from sweep_runs import REPOSITORY, wait_for
+from sweep_runs import assert_ends_with_its_starter
 
 from orchestrator.mlflow_process import MlflowProcess
 
@@ -78,25 +75,10 @@ def test_ctrl_c_leaves_it_be(process: MlflowProcess) -> None:
 
 @pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "ends unclosed"])
 def test_it_ends_with_the_process_that_started_it(uri: str, tmp_path: Path, is_killed: bool) -> None:
-    code = f"""if __name__ == "__main__":
-    import pathlib, time
-    from orchestrator.mlflow_process import MlflowProcess
-    process = MlflowProcess({uri!r}, pathlib.Path({str(tmp_path / "log")!r}))
-    process.client.create_run("0")
-    print(process.pid, flush=True)
-    time.sleep({300 if is_killed else 0})
+    starts = f"""
+import pathlib
+from orchestrator.mlflow_process import MlflowProcess
+process = MlflowProcess({uri!r}, pathlib.Path("log"))
+process.client.create_run("0")
 """
-    script = tmp_path / "starts_it.py"
-    script.write_text(code)
-    with subprocess.Popen(
-        [sys.executable, str(script)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    ) as starter:
-        assert starter.stdout is not None
-        child = psutil.Process(int(starter.stdout.readline()))
-        if is_killed:
-            starter.kill()
-        assert starter.wait(timeout=60) == (-signal.SIGKILL if is_killed else 0)
-    wait_for(lambda: not child.is_running(), timeout_s=30)
+    assert_ends_with_its_starter(tmp_path, starts, is_killed)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -16,7 +14,7 @@ import psutil
 import pytest
 from drivers import open_driver, report, search, settings_of, stop_logging
 from optuna.samplers import RandomSampler
-from sweep_runs import REPOSITORY, TINY, wait_for
+from sweep_runs import TINY, assert_ends_with_its_starter, wait_for
 
 from orchestrator import child_process, proposals, proposals_process
 from orchestrator.ask_and_tell import Proposal, Told
@@ -245,35 +243,18 @@ def test_it_is_gone_once_it_is_closed(make: Callable[[str], ProposalsProcess]) -
 
 @pytest.mark.parametrize("is_killed", [True, False], ids=["killed", "ends unclosed"])
 def test_it_lives_as_long_as_the_process_that_started_it(tmp_path: Path, is_killed: bool) -> None:
-    code = f"""if __name__ == "__main__":
-    import os, pathlib, signal, time
-    from orchestrator.proposals_process import ProposalsProcess
-    from orchestrator.settings import load_settings
-    process = ProposalsProcess(load_settings(pathlib.Path({str(TINY)!r})), (), (), pathlib.Path("log"))
-    process.start()
-    started = process.pid
-    os.kill(started, signal.SIGINT)  # Ctrl-C before it even runs Python
-    while not process.ask():
-        time.sleep(0.01)
-    assert process.pid == started
-    print(process.pid, flush=True)
-    time.sleep({300 if is_killed else 0})
+    starts = f"""
+import os, pathlib, signal, time
+from orchestrator.proposals_process import ProposalsProcess
+from orchestrator.settings import load_settings
+process = ProposalsProcess(load_settings(pathlib.Path({str(TINY)!r})), (), (), pathlib.Path("log"))
+process.start()
+started = process.pid
+os.kill(started, signal.SIGINT)  # Ctrl-C before it even runs Python
+while not process.ask(): time.sleep(0.01)
+assert process.pid == started
 """
-    script = tmp_path / "starts_it.py"
-    script.write_text(code)
-    with subprocess.Popen(
-        [sys.executable, str(script)],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    ) as starter:
-        assert starter.stdout is not None
-        child = psutil.Process(int(starter.stdout.readline()))
-        if is_killed:
-            starter.kill()
-        assert starter.wait(timeout=60) == (-signal.SIGKILL if is_killed else 0)
-    wait_for(lambda: not child.is_running(), timeout_s=30)
+    assert_ends_with_its_starter(tmp_path, starts, is_killed)
 
 
 @pytest.fixture

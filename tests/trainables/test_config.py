@@ -5,7 +5,6 @@ import pytest
 from pydantic import ValidationError
 
 from trainables.config import (
-    ENCODER_FACTS,
     PRESETS,
     DataConfig,
     HeadConfig,
@@ -14,6 +13,7 @@ from trainables.config import (
     TrialConfig,
     WarmupConfig,
 )
+from trainables.facts import ENCODER_FACTS
 
 DIGITS: dict[str, Any] = {
     "dataset": "digits",

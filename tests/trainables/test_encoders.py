@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import ResNet, ResNet34_Weights, resnet34
 
-from trainables.config import EncoderKind, HeadConfig, TrialConfig
+from trainables.config import HeadConfig, TrialConfig
 from trainables.encoders import build_image_encoder, load_weights
 from trainables.errors import WeightsError
+from trainables.facts import EncoderKind
 from trainables.heads import build_head
 from trainables.models import build_model
 

@@ -8,8 +8,9 @@ import torch
 from image_folders import write_images
 from sklearn.datasets import load_digits
 
-from trainables.config import DATASET_FACTS, DataConfig, DatasetName
+from trainables.config import DataConfig
 from trainables.errors import DataError
+from trainables.facts import DATASET_FACTS, DatasetName
 from trainables.images import DATASETS, Dataset, Subset, load_images, require_items
 
 CPU = torch.device("cpu")

@@ -4,8 +4,9 @@ import pytest
 import torch
 from short_trials import digits_trial
 
-from trainables.config import ENCODER_FACTS, EncoderKind, HeadConfig, HeadKind
+from trainables.config import HeadConfig, HeadKind
 from trainables.encoders import IMAGE_ENCODERS, build_image_encoder
+from trainables.facts import ENCODER_FACTS, EncoderKind
 from trainables.heads import HEADS, build_head
 from trainables.models import build_model
 from trainables.randomness import derive_seed

@@ -123,7 +123,10 @@ def reports_of(accuracies: dict[int, float]) -> list[EpochReport]:
 def test_patience_counts_epochs_since_the_last_strict_improvement() -> None:
     # Best at epoch 15; 0.7 again at 20 is no improvement; 15 + 20 = 35 is the end.
     reports = reports_of({5: 0.5, 10: 0.6, 15: 0.7, 20: 0.7, 25: 0.69, 30: 0.7, 35: 0.2})
-    found = [is_patience_exhausted(reports[: number + 1], 20) for number in range(len(reports))]
+    found = [
+        is_patience_exhausted(reports[: number + 1], 20, "knn_accuracy")
+        for number in range(len(reports))
+    ]
     assert found == [False] * 6 + [True]
 
 
@@ -134,11 +137,11 @@ def test_patience_equals_a_counter(accuracies: list[float], epochs: int) -> None
         if accuracy > best:
             best, best_epoch = accuracy, epoch
         so_far = reports_of(dict(enumerate(accuracies[:epoch], start=1)))
-        assert is_patience_exhausted(so_far, epochs) == (epoch - best_epoch >= epochs)
+        assert is_patience_exhausted(so_far, epochs, "knn_accuracy") == (epoch - best_epoch >= epochs)
 
 
 def test_endless_patience_is_never_exhausted() -> None:
-    assert not is_patience_exhausted(reports_of({1: 0.9, 1000: 0.0}), None)
+    assert not is_patience_exhausted(reports_of({1: 0.9, 1000: 0.0}), None, "knn_accuracy")
 
 
 def test_training_without_progress_stops_when_patience_is_exhausted() -> None:
