@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from tiny_sentences import WIDTH, WORDS, write_csv, write_scored_pairs, write_transformer
 
 from trainables import bench_sentences
 from trainables.bench_rows import Row, Spread
@@ -29,36 +28,18 @@ LENGTHS = [(3, 12), (12, 3), (3, 3), (12, 12), (3, 12), (12, 3)]
 
 
 def sentence(length: int, number: int) -> str:
-    return " ".join(f"w{(number + place) % 50}" for place in range(length))
+    """Of so many tokens, the two that every sentence has included."""
+    return " ".join(WORDS[(number + place) % len(WORDS)] for place in range(length - 2))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny transformer with a tokenizer of words, pairs, and scored pairs."""
+    """A tiny transformer, pairs, and scored pairs."""
     folder = tmp_path_factory.mktemp("sentences")
-    vocabulary = {"[PAD]": 0, "[UNK]": 1, **{f"w{number}": number + 2 for number in range(50)}}
-    words = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
-    tokenizer.save_pretrained(folder / "tiny")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=52,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-    )
-    model = BertModel(config)
-    model.save_pretrained(folder / "tiny")
-    rows = [f"{sentence(a, 2 * n)},{sentence(b, 2 * n + 1)}" for n, (a, b) in enumerate(LENGTHS)]
-    (folder / "pairs.csv").write_text("\n".join(["sentence1,sentence2", *rows]))
-    scored = [
-        f"{sentence(4, n)},{sentence(8, n + 9)},{n / 5},{split}"
-        for split in ("validation", "test")
-        for n in range(6)
-    ]
-    (folder / "scored.csv").write_text("\n".join(["sentence1,sentence2,score,split", *scored]))
+    write_transformer(folder / "tiny")
+    rows = [(sentence(a, 2 * n), sentence(b, 2 * n + 1)) for n, (a, b) in enumerate(LENGTHS)]
+    write_csv(folder / "pairs.csv", ("sentence1", "sentence2"), rows)
+    write_scored_pairs(folder / "scored.csv")
     return folder
 
 
@@ -78,7 +59,7 @@ def trial(folder: Path) -> TrialConfig:
         dataset="sentence_pairs",
         data=data,
         encoder_weights=weights,
-        encoder_dim=16,
+        encoder_dim=WIDTH,
         batch_size=6,
         device="cpu",
     )
@@ -116,16 +97,13 @@ def test_loss_and_gradients_of_the_plain_loop_are_ours(
         torch.testing.assert_close(mine, parameter.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_epochs_of_the_plain_loop_are_ours_without_dropout(folder: Path, trial: TrialConfig) -> None:
-    settings = json.loads((folder / "tiny" / "config.json").read_text())
-    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "tiny" / "config.json").write_text(json.dumps({**settings, **dropout}))
-    smaller = trial.model_copy(update={"batch_size": 2})
+def test_epochs_of_the_plain_loop_are_ours_without_dropout(tmp_path: Path, trial: TrialConfig) -> None:
+    weights = write_transformer(tmp_path / "without_dropout", dropout=0.0)
+    smaller = trial.model_copy(update={"batch_size": 2, "encoder_weights": str(weights)})
     source = find_source("--source", str(trial.data.source))
     plain = PlainSentences(smaller, read_pairs(trial, source), CPU)
     ours = OurSentences(smaller, load_sentences(smaller, CPU).training, bucketing=True)
     losses = [(plain.train_epoch(), ours.train_epoch()) for _ in range(3)]
-    (folder / "tiny" / "config.json").write_text(json.dumps(settings))
     for plains, mine in losses:
         assert plains == pytest.approx(mine, rel=1e-5)
     assert losses[2][0] != pytest.approx(losses[0][0], rel=1e-4)
@@ -188,7 +166,7 @@ def test_command_writes_every_figure(
         "--json": tmp_path / "bench.json",
     }
     named = [word for name, path in paths.items() for word in (name, str(path))]
-    tiny = "--dataset sentence_pairs --encoder-dim 16 --items 6 --batch-size 4 --repeats 1 --device cpu"
+    tiny = "--dataset sentence_pairs --encoder-dim 24 --items 6 --batch-size 4 --repeats 1 --device cpu"
     assert bench_sentences.main([*tiny.split(), *named]) == 0
     printed = capsys.readouterr().out
     figures = {row["figure"]: row for row in json.loads((tmp_path / "bench.json").read_text())["rows"]}
