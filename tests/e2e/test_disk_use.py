@@ -46,12 +46,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A storage of 48 MiB."""
     storage = tmp_path / "runs"
     storage.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(storage)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"needs a small disk, and this user may not mount one: {mounted.stderr.strip()}")
+    if fault := mount_disk(storage):
+        pytest.skip(f"needs a small disk, and this user may not mount one: {fault}")
     yield storage
-    subprocess.run(["umount", "--lazy", str(storage)], check=True)
+    subprocess.run(["umount", "--lazy", str(storage)], check=True)  # with the disks mounted in it
+
+
+def mount_disk(folder: Path) -> str:
+    """Puts a disk of 48 MiB in the place of a folder; what is wrong, if it may not be."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]
+    return subprocess.run(mount, capture_output=True, text=True, check=False).stderr.strip()
 
 
 def fill(disk: Path, num_free: int) -> Path:
@@ -104,6 +108,12 @@ def test_a_sweep_that_no_disk_takes_an_event_of_goes_on_once_there_is_room(
 
     def fill_up(driver: psutil.Process) -> None:
         ledger = small_disk / "full" / "ledger.jsonl"
+        wait_for(lambda: num_lines(ledger, "SweepStarted") or is_dead(driver))
+        # What trials write has room, so they go on until the ledger has none: its file's last block may
+        # take the end of a trial that fails first.
+        for name in ("snapshots", "checkpoints", "traces"):
+            (small_disk / "full" / name).mkdir(exist_ok=True)
+            assert not mount_disk(small_disk / "full" / name)
         wait_for(lambda: num_lines(ledger, "TrialReported") >= 5 or is_dead(driver))
         ballast.append(fill(small_disk, 0))
 
