@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from dashboards.sweep_results import Configuration, SelectedPoint, SweepRun, TrialRun, first_by_head
 from dashboards.sweep_store import SweepStore
+from dashboards.tracked_results import read_evaluation_table, read_point
 from orchestrator.errors import UserError
 from trainables.reports import TRUNCATION, UNTOUCHED, Task
 
@@ -38,6 +39,10 @@ SAME_TASK = (
 """Settings in which all configurations of a table agree."""
 
 
+class NothingToShowError(UserError):
+    """The tables have no numbers to show."""
+
+
 class HeadResult(NamedTuple):
     """What a head kind's columns are made of.
 
@@ -56,11 +61,11 @@ def shown_configurations(sweep: SweepRun) -> dict[str, Configuration]:
     """For each head kind the configuration proposed first, of those on the first evaluated trial's task.
 
     Raises:
-        UserError: no trial had a final evaluation.
+        NothingToShowError: no trial had a final evaluation.
     """
     first = next((trial for trial in sweep.trials if trial.is_evaluated), None)
     if first is None:
-        raise UserError(
+        raise NothingToShowError(
             f"sweep {sweep.name!r} ({sweep.status}) has no trial with a final evaluation; a sweep makes "
             "them once its trials have ended: let one end with --set evaluation.points=best"
         )
@@ -87,7 +92,7 @@ def read_results(store: SweepStore, sweep: SweepRun) -> dict[str, HeadResult]:
     """The shown configurations with the numbers of their trials.
 
     Raises:
-        UserError: none of them has any.
+        NothingToShowError: none of them has any.
     """
     results = {}
     for head, configuration in shown_configurations(sweep).items():
@@ -96,12 +101,12 @@ def read_results(store: SweepStore, sweep: SweepRun) -> dict[str, HeadResult]:
         for trial in configuration.trials:
             if trial.is_evaluated and trial.seed in points:
                 repeats.append(trial)
-            elif point := store.point(trial, METRICS[trial.task]):
+            elif point := read_point(store, trial, METRICS[trial.task]):
                 points[trial.seed] = _with_tables(store, point)
         results[head] = HeadResult(configuration, tuple(points.values()), tuple(repeats))
     if not any(result.points for result in results.values()):
         names = ", ".join(f"{head} {r.configuration.trials[0].name}" for head, r in results.items())
-        raise UserError(
+        raise NothingToShowError(
             f"sweep {sweep.name!r}: no final evaluation of the configurations that were proposed first "
             f"({names}), which the tables show; run it with --set evaluation.points=best"
         )
@@ -110,7 +115,9 @@ def read_results(store: SweepStore, sweep: SweepRun) -> dict[str, HeadResult]:
 
 def _with_tables(store: SweepStore, point: SelectedPoint) -> SelectedPoint:
     """The point with the tables of its evaluation that there are."""
-    found = replace(point, truncation=store.evaluation_table(point.trial, point.epoch, TRUNCATION))
+    found = replace(point, truncation=read_evaluation_table(store, point.trial, point.epoch, TRUNCATION))
     if point.trial.task == "similarity":
-        found = replace(found, untouched=store.evaluation_table(point.trial, point.epoch, UNTOUCHED))
+        found = replace(
+            found, untouched=read_evaluation_table(store, point.trial, point.epoch, UNTOUCHED)
+        )
     return found

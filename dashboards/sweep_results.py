@@ -1,6 +1,6 @@
 """A sweep as it was tracked, as plain values, and which of its points stands for what. Pure.
 
-`dashboards.sweep_store` reads it from MLflow.
+`dashboards.tracked_results` reads it from MLflow.
 """
 
 from __future__ import annotations

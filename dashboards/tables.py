@@ -6,21 +6,19 @@ Printed, and logged to the sweep's run in MLflow as Markdown, a page and CSV fil
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
+from dashboards.command_line import add_sweep_options, exit_code, write_files
 from dashboards.head_results import read_results
 from dashboards.paper_tables import info, read_paper
 from dashboards.sweep_store import SweepStore
 from dashboards.table_formats import render, show
-from orchestrator.errors import UserError
+from dashboards.tracked_results import read_sweep
 
-EXIT_USER_ERROR = 2
 PLACE = "tables"
 """The artifact folder of the sweep's parent run that the tables are logged to."""
 _TERMINAL_WIDTH = 100
@@ -29,12 +27,7 @@ _TERMINAL_WIDTH = 100
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = _parse(arguments)
-    try:
-        _print_tables(options.sweep, options.uri, options.out)
-    except UserError as error:
-        Console(stderr=True).print(Text(str(error)), soft_wrap=True)
-        return EXIT_USER_ERROR
-    return 0
+    return exit_code(lambda: _print_tables(options.sweep, options.uri, options.out))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -45,19 +38,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         f"artifact folder {PLACE}.",
     )
     parser.add_argument("sweep", metavar="SWEEP", help="the sweep's name")
-    parser.add_argument(
-        "--uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db",
-        help="where MLflow is; $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db",
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="a folder for the same files")
+    add_sweep_options(parser)
     return parser.parse_args(arguments)
 
 
 def _print_tables(name: str, uri: str, out: Path | None) -> None:
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     store = SweepStore(uri)
-    sweep = store.sweep(name)
+    sweep = read_sweep(store, name)
     drawn = info(sweep, read_results(store, sweep), read_paper())
     console = Console()
     if not console.is_terminal:
@@ -65,17 +52,8 @@ def _print_tables(name: str, uri: str, out: Path | None) -> None:
     show(drawn, console)
     files = render(drawn)
     if out is not None:
-        _write(out, files)
-    store.log(sweep, PLACE, files)
-
-
-def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-    except OSError as error:
-        raise UserError(f"--out: cannot write to {folder} ({error.strerror})") from None
+        write_files(out, files)
+    store.log(sweep.run_id, PLACE, files)
 
 
 if __name__ == "__main__":

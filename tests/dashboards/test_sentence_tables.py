@@ -28,6 +28,7 @@ from dashboards.sweep_results import Configuration, SelectedPoint, SweepRun, Tri
 from dashboards.sweep_store import SweepStore
 from dashboards.table_formats import show, to_csv, to_html, to_markdown
 from dashboards.tables import main
+from dashboards.tracked_results import read_sweep
 from trainables.similarity_evaluation import Truncation
 
 PAPER = read_paper()
@@ -273,13 +274,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def read(folder: Path, name: str) -> Mapping[str, HeadResult]:
     store = SweepStore(uri(folder))
-    return read_results(store, store.sweep(name))
+    return read_results(store, read_sweep(store, name))
 
 
 def test_a_trial_on_pairs_is_known_as_evaluated(folder: Path) -> None:
-    trials = SweepStore(uri(folder)).sweep("few").trials
+    trials = read_sweep(SweepStore(uri(folder)), "few").trials
     assert [(t.task, t.is_evaluated) for t in trials] == [("similarity", True), ("similarity", False)]
-    (image,) = SweepStore(uri(folder)).sweep("images").trials
+    (image,) = read_sweep(SweepStore(uri(folder)), "images").trials
     assert (image.task, image.is_evaluated) == ("classification", True)
 
 

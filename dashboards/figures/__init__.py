@@ -1,0 +1,1 @@
+"""The figures of the pages, one a file: `info` computes a NamedTuple, `plot` draws it."""
