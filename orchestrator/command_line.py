@@ -1,12 +1,16 @@
-"""The command line of `python -m orchestrator.sweep`."""
+"""The command line of `python -m orchestrator.sweep`, and what others share with it."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.settings import SweepSettings, parse_duration, parse_name
+from orchestrator.errors import UserError
+from orchestrator.settings import SweepSettings, locate, parse_duration, parse_name
+
+EXIT_USER_ERROR = 2
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -15,6 +19,29 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m orchestrator.sweep",
         description="Trains the trials of a search space and finds the front of quality against d_eff.",
     )
+    add_sweep_options(parser)
+    parser.add_argument(
+        "--or-resume",
+        action="store_true",
+        help="go on with the sweep that --name names where it was begun, instead of refusing the name",
+    )
+    # Of orchestrator.submit alone: FILE has settings that nobody wrote there.
+    parser.add_argument("--resolved", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--address", help="join a Ray cluster (auto: the one on this machine)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="validate, show what would run, and start nothing"
+    )
+    options = parser.parse_args(arguments)
+    refuse_conflicts(parser, options)
+    if options.or_resume and not (options.name and options.file):
+        parser.error("--or-resume needs a search space and a --name, by which a second start finds it")
+    if not options.resume and not options.file:
+        parser.error("name a search space, such as search_spaces/digits.yaml, or a sweep to --resume")
+    return options
+
+
+def add_sweep_options(parser: argparse.ArgumentParser) -> None:
+    """What says which sweep is meant, wherever it is run."""
     parser.add_argument(
         "file",
         type=Path,
@@ -45,19 +72,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="give sampler and front the trials of an earlier sweep that fit: its name, its folder, or "
         "mlflow:NAME; may be repeated",
     )
-    parser.add_argument("--name", type=_name, help="the sweep's name; FILE's with the time by default")
-    parser.add_argument("--address", help="join a Ray cluster (auto: the one on this machine)")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="validate, show what would run, and start nothing"
-    )
-    options = parser.parse_args(arguments)
+    parser.add_argument("--name", type=name, help="the sweep's name; FILE's with the time by default")
+    parser.set_defaults(resolved=False)
+
+
+def refuse_conflicts(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Ends the process where the options of `add_sweep_options` do not go together."""
     if options.resume and options.name:
         parser.error("--resume names the sweep already; remove --name")
     if options.resume and options.imports:
         parser.error("--resume keeps what the sweep imported when it started; remove --import")
-    if not options.resume and not options.file:
-        parser.error("name a search space, such as search_spaces/digits.yaml, or a sweep to --resume")
-    return options
 
 
 def _positive(text: str) -> int:
@@ -74,7 +98,8 @@ def _duration(text: str) -> str:
     return text
 
 
-def _name(text: str) -> str:
+def name(text: str) -> str:
+    """An option's value that is a sweep's name."""
     try:
         return parse_name(text)
     except ValueError as error:
@@ -89,6 +114,15 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
     if options.time_budget:
         overrides.append(f"search.time_budget={options.time_budget}")
     return overrides
+
+
+def tell(error: UserError, options: argparse.Namespace) -> int:
+    """Says what the user has to mend, with its place in a file that the user has; the exit code."""
+    place = ""
+    if error.location and options.file and not options.resolved:
+        place = locate(options.file, overrides_of(options), error.location)
+    print(f"{place}{error}", file=sys.stderr)
+    return EXIT_USER_ERROR
 
 
 def storage_of(options: argparse.Namespace) -> str:

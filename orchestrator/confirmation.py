@@ -7,6 +7,7 @@ What is selected for its values is flattered by them; the values under further s
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from orchestrator.settings import ConfirmedPoints, ConfirmSettings
 from orchestrator.trials import Point, Trial
 
 Values = NDArray[np.float64]
-_NUM_SEEDS = 2**32
+NUM_SEEDS = 2**32
 """A trial's seed is below it."""
 
 
@@ -42,7 +43,7 @@ class Repeat(NamedTuple):
 
 def further_seeds(seed: int, number: int) -> list[int]:
     """The seeds that come after a trial's own."""
-    return [(seed + step) % _NUM_SEEDS for step in range(1, number + 1)]
+    return [(seed + step) % NUM_SEEDS for step in range(1, number + 1)]
 
 
 def repeats(record: SweepRecord, settings: ConfirmSettings | None) -> list[Repeat]:
@@ -75,6 +76,16 @@ def unconfirmed(record: SweepRecord, settings: ConfirmSettings | None) -> list[R
         for repeat in repeats(record, settings)
         if repeat.name not in confirming or confirming[repeat.name].is_unfinished
     ]
+
+
+def is_confirmed_evenly(record: SweepRecord) -> bool:
+    """Whether all of the front was repeated equally often and none is at work: before that, the
+    probabilities compare points with few seeds with points that have none.
+    """
+    trials = list(record.confirming.values())
+    counts = Counter(trial.confirms for trial in trials if trial.status in ("completed", "failed"))
+    wanted = {counts[trial.name] for trial in confirmed_trials(record, "front")}
+    return len(wanted) == 1 and not any(trial.is_unfinished for trial in trials)
 
 
 def confirms_nothing(record: SweepRecord) -> bool:

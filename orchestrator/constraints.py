@@ -118,6 +118,9 @@ class Constraints:
     def __len__(self) -> int:
         return len(self._all)
 
+    def __iter__(self) -> Iterator[Constraint]:
+        return iter(self._all)
+
     @property
     def need_baseline(self) -> bool:
         return any(constraint.needs_baseline for constraint in self._all)

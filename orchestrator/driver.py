@@ -5,6 +5,8 @@ Every event is in the ledger before anyone acts on it; what a killed driver knew
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -27,28 +29,37 @@ from orchestrator.events import (
     TrialImported,
     TrialReported,
 )
+from orchestrator.lease import LeaseLostError
 from orchestrator.ledger import Ledger
 from orchestrator.mlflow_process import MlflowProcess
 from orchestrator.mlflow_runs import MlflowRuns
 from orchestrator.outcome import Outcome, print_outcome
+from orchestrator.pages import MakePages, RemotePages
 from orchestrator.preparation import DataFacts, describe_data
 from orchestrator.proposals_process import ProposalsProcess
 from orchestrator.record import SweepRecord
 from orchestrator.resume import Plan
 from orchestrator.retention import Retention, RetentionRule
 from orchestrator.search import ProposalListener
-from orchestrator.settings import SweepSettings, to_yaml
+from orchestrator.settings import SweepSettings
+from orchestrator.settings_text import to_yaml
+from orchestrator.shared_storage import SharedStorage
 from orchestrator.stopping_rule import StoppingRule
 from orchestrator.sweep_folder import make_folder, remove_folder, write_whole
 from orchestrator.sweep_log import log_to
 from orchestrator.terminal import Progress
 from orchestrator.told import imported_trials, known_trials
-from orchestrator.tracking import Render, Tracker
+from orchestrator.tracking import Tracker
 from orchestrator.trials import Trial
 from trainables.disk import cannot_write
 
+logger = logging.getLogger(__name__)
+
 Listener = Callable[[Event, SweepRecord], None]
-_TRACKING_PATIENCE_S = 60.0
+_OF_JOBS = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""What Ray's job server gives the environment of each job's driver."""
+_PATIENCE_S = 60.0
+"""So long the end waits for a server, MLflow's or the storage's, that makes no progress."""
 
 
 class Driver:
@@ -57,7 +68,7 @@ class Driver:
     Args:
         plan: what to run.
         data: what is known of the data.
-        render: draws the pages.
+        pages: makes what draws the pages, in a process of its own.
         console: the terminal.
 
     Raises:
@@ -65,8 +76,10 @@ class Driver:
             the sweep; a new sweep leaves nothing then.
     """
 
-    def __init__(self, plan: Plan, data: Sequence[DataFacts], render: Render, console: Console) -> None:
-        self.settings, self.name, self.paths, history, imports = plan
+    def __init__(
+        self, plan: Plan, data: Sequence[DataFacts], pages: MakePages, console: Console
+    ) -> None:
+        self.settings, self.name, self.paths, history, imports, lease = plan
         self.console = console
         self.record = SweepRecord.of(self.settings, history)
         environment = _environment(data)
@@ -91,18 +104,21 @@ class Driver:
             self.settings.search.time_budget,
             confirm=self.settings.confirm,
         )
-        self.retention = Retention(self.paths, rule)
+        self.storage = SharedStorage(self.paths, lease)
+        self.retention = Retention(self.paths, rule, self.storage.put)
         self.listeners: list[Listener] = []
         sweep_id = self.record.id or uuid.uuid4().hex
         self.mlflow = MlflowProcess(self.settings.tracking.uri, self.paths.log)
         runs = MlflowRuns(
             self.mlflow.client, self.settings, self.name, sweep_id, environment, self._note_run
         )
-        self.tracker = Tracker(runs, self.name, self.paths, rule, render)
+        self.pages = RemotePages(pages, self.paths)
+        self.tracker = Tracker(runs, self.paths, rule, self.pages, self.storage.held_back)
         try:
             self.proposals.start()  # it gets ready while MLflow does
-            self._begin(sweep_id, environment, history, imports)
-            _open(runs, self.settings)
+            begun = self._begin(sweep_id, environment, history, imports)
+            self.storage.start()
+            _open(runs, self.settings, [*history, *begun])
             if history:
                 self.tracker.resume(history, SweepRecord.of(self.settings), self.record)
             self.listeners = [
@@ -115,15 +131,15 @@ class Driver:
                 self._take_up(history)
         except BaseException as error:
             self.tracker.close(0)
+            self.pages.close()
             self.mlflow.close()
             self.proposals.close()
+            self.storage.close(0)
             self.ledger.close()
             if not history:
                 remove_folder(self.paths)
             if isinstance(error, OSError):
-                text = (
-                    f"storage: {cannot_write(self.paths.root, error)}; make room or set another folder"
-                )
+                text = f"storage: {self._sentence(error)}; make room or set another folder"
                 raise UserError(text, location=("storage",)) from error
             raise
 
@@ -133,16 +149,20 @@ class Driver:
         environment: dict[str, str],
         history: Sequence[Event],
         imports: Sequence[TrialImported],
-    ) -> None:
+    ) -> list[Event]:
+        """Emits the first events of this driver, and returns them."""
         settings = self.settings.model_dump(mode="json")
         if not history:
             now, num_imported = time.time(), len(imports)
-            self.emit(SweepStarted(self.name, settings, environment, now, sweep_id, num_imported))
-            for event in imports:  # which were read before Ray was started
-                self.emit(replace(event, time=now))
-            return
-        write_whole(self.paths.settings, to_yaml(self.settings))
-        self.emit(SweepResumed(settings, environment, time.time()))
+            started = SweepStarted(self.name, settings, environment, now, sweep_id, num_imported)
+            # What is imported was read before Ray was started.
+            events: list[Event] = [started, *[replace(event, time=now) for event in imports]]
+        else:
+            write_whole(self.paths.settings, to_yaml(self.settings))
+            events = [SweepResumed(settings, environment, time.time())]
+        for event in events:
+            self.emit(event)
+        return events
 
     def _take_up(self, history: Sequence[Event]) -> None:
         """Rebuilds rungs and snapshots; ends the trials that the last driver had decided to stop."""
@@ -178,10 +198,13 @@ class Driver:
         except OSError as failure:
             self._note_storage_error(failure)
         finally:
+            self.proposals.close()
+            patience_s = _PATIENCE_S if self.storage.flush(_PATIENCE_S) else 0.0
             if self.tracker.num_waiting:
                 self.console.print("writing the rest to MLflow", highlight=False)
-            self.proposals.close()
-            self.num_unwritten = self.tracker.close(_TRACKING_PATIENCE_S)
+            self.num_unwritten = self.tracker.close(patience_s)
+            self.storage.close(patience_s)
+            self.pages.close()
             self.mlflow.close()
             self.ledger.close()
         return error is None or bool(self.storage_error) or isinstance(error, KeyboardInterrupt)
@@ -189,7 +212,12 @@ class Driver:
     def _note_storage_error(self, error: OSError) -> None:
         """The first one counts: what follows from it may read otherwise."""
         advice = f"mend that, then go on with --resume {self.name}"
-        self.storage_error = self.storage_error or f"{cannot_write(self.paths.root, error)}; {advice}"
+        self.storage_error = self.storage_error or f"{self._sentence(error)}; {advice}"
+
+    def _sentence(self, error: OSError) -> str:
+        """What a store's errors say already, as those of a lease do."""
+        is_of_disk = error.errno is not None
+        return cannot_write(self.paths.root, error) if is_of_disk else str(error)
 
     @property
     def status(self) -> SweepStatus:
@@ -210,6 +238,7 @@ class Driver:
         Whoever fails at that hears nothing more; the others hear this event and the sweep's end.
         """
         try:
+            self.storage.require_not_lost()
             self.ledger.append(event)
         except OSError as error:
             self._note_storage_error(error)
@@ -250,8 +279,28 @@ class Driver:
             if not trial.is_ended:
                 self.emit(TrialEnded(trial.name, "interrupted", reason, time.time()))
 
-    def print_outcome(self) -> None:
-        """Tells how it ended, and where its results are."""
+    def tell(self, sentence: str) -> None:
+        """On the terminal, and in the log."""
+        logger.info("%s", sentence)
+        self.console.print(sentence, highlight=False, markup=False)
+
+    def tidy(self) -> None:
+        """Leaves exactly what is wanted of what workers wrote; where a store is away that is told."""
+        try:
+            self.storage.require_mine()
+            self.retention.finish(self.record)
+        except LeaseLostError:
+            return  # who took the sweep over does that
+        except OSError as error:
+            logger.warning("what is no longer wanted stays: %s", error)
+            self.storage.num_not_removed += 1
+
+    def print_outcome(self, address: str | None = None) -> None:
+        """Tells how it ended, and where its results are.
+
+        Args:
+            address: of the cluster that it ran on; None for a Ray of its own.
+        """
         outcome = Outcome(
             record=self.record,
             status=self.status,
@@ -259,7 +308,12 @@ class Driver:
             storage_error=self.storage_error,
             tracking_uri=self.settings.tracking.uri,
             num_not_tracked=self.num_unwritten + self.tracker.num_refused,
+            num_undrawn=self.tracker.num_undrawn,
+            num_not_copied=self.storage.num_not_copied,
+            is_tidy=not self.storage.num_not_removed,
             page=self.tracker.url,
+            address=address,
+            is_job=_OF_JOBS in os.environ,
         )
         print_outcome(outcome, self.console)
 
@@ -279,9 +333,9 @@ def _environment(data: Sequence[DataFacts]) -> dict[str, str]:
     return {**describe_environment(), **describe_data(data)}
 
 
-def _open(runs: MlflowRuns, settings: SweepSettings) -> None:
+def _open(runs: MlflowRuns, settings: SweepSettings, events: Sequence[Event]) -> None:
     try:
-        runs.open(to_yaml(settings))
+        runs.open(to_yaml(settings), events)
     except UserError:
         raise
     except Exception as error:

@@ -10,10 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.ask_and_tell import Proposal
+from orchestrator.errors import UserError
 from orchestrator.events import TrialImported
 from orchestrator.proposals import Proposals
 from orchestrator.search_space import combinations, default_of, to_trial_config
-from orchestrator.settings import SweepSettings, to_yaml
+from orchestrator.settings import SweepSettings
+from orchestrator.settings_text import to_yaml
 from orchestrator.terminal import format_duration
 from orchestrator.told import imported_trials
 from trainables.config import CROSS_CHECKED, TrialConfig
@@ -80,6 +82,8 @@ def show(settings: SweepSettings, console: Console, imports: Sequence[TrialImpor
         return
     total = f"at most {work.epochs:,} epochs, {work.steps:,} steps, {work.items:,} items"
     if settings.resources.gpus:
+        if share := gpu_share(settings.resources.gpus):
+            console.print(share, highlight=False)
         console.print(f"{total}; how long they take on a GPU is not estimated", highlight=False)
         return
     first = to_trial_config(settings.trial, shown[0].values)
@@ -89,6 +93,27 @@ def show(settings: SweepSettings, console: Console, imports: Sequence[TrialImpor
         f"{format_duration(work.steps * step_s)} of training at most, shared by trials that run at once",
         highlight=False,
     )
+
+
+def gpu_share(gpus: float) -> str:
+    """How much memory a share of this machine's GPU is; empty where nothing is shared, or there is none.
+
+    Raises:
+        UserError: too little for anything.
+    """
+    if gpus >= 1:
+        return ""
+    import torch
+
+    from trainables.errors import GpuMemoryError
+    from trainables.gpu_share import read_gpu_memory, share_sentence
+
+    if not torch.cuda.is_available():
+        return ""
+    try:
+        return share_sentence(gpus, read_gpu_memory())
+    except GpuMemoryError as error:
+        raise UserError(str(error), location=("resources", "gpus")) from None
 
 
 def _as_table(shown: list[Proposal]) -> Table:

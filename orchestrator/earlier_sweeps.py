@@ -5,8 +5,6 @@ A ledger is neither locked nor mended, and in MLflow nothing is made: the sweep 
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,8 @@ from orchestrator.errors import UserError
 from orchestrator.events import Event, TrialEnded, TrialImported, TrialProposed, TrialReported
 from orchestrator.imports import EarlierSweep, EarlierTrial
 from orchestrator.ledger import read_ledger
-from orchestrator.paths import SweepPaths
+from orchestrator.mlflow_values import CONFIRMS, PARENT, REPORTED, SWEEPS, finite_or_not
+from orchestrator.resume import candidate_folders, is_there
 from orchestrator.settings import SweepSettings, parse_name
 from orchestrator.trial_settings import by_dotted_name, from_text
 from trainables.reports import METRICS, EpochReport
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 MLFLOW = "mlflow:"
 """Before a name: only MLflow is asked for it."""
-_PARENT = "mlflow.parentRunId"
 _PAGE_SIZE = 1000
 
 
@@ -40,17 +38,16 @@ def read_earlier(name: str, settings: SweepSettings) -> EarlierSweep:
     Raises:
         UserError: it is in none of them, or it cannot be read.
     """
-    folders = [SweepPaths.of(settings.storage, name), SweepPaths(Path(name).expanduser().absolute())]
-    if not name.startswith(MLFLOW):
-        for paths in folders:
-            if paths.ledger.is_file():
-                return from_events(name, paths.root.name, read_ledger(paths.ledger))
+    folders = [] if name.startswith(MLFLOW) else candidate_folders(name, settings.storage)
+    for paths in folders:
+        if is_there(paths):
+            return from_events(name, paths.name, read_ledger(paths.ledger))
     uri = settings.tracking.uri
     if found := _read_mlflow(name, uri):
         return found
-    places = [uri] if name.startswith(MLFLOW) else [*(str(paths.root) for paths in folders), uri]
-    if "/" in name:
-        places = [str(folders[1].root)]
+    places = [*(str(paths.place) for paths in folders), uri]
+    if folders and "/" in name:
+        places = [str(folders[-1].place)]
     raise UserError(
         f"--import {name}: there is no such sweep in {' or '.join(places)}; "
         "name one, the path of its folder, or mlflow:NAME"
@@ -109,18 +106,16 @@ def _read_mlflow(name: str, uri: str) -> EarlierSweep | None:
 
     try:
         client = MlflowClient(tracking_uri=uri)
-        parents = _runs(
-            client, f"tags.sweep = '{sweep}' and tags.`mlflow.source.name` = 'orchestrator.sweep'"
-        )
-        parents = [run for run in parents if _PARENT not in run.data.tags]
+        parents = _runs(client, f"tags.sweep = '{sweep}' and {SWEEPS}")
+        parents = [run for run in parents if PARENT not in run.data.tags]
         if not parents:
             return None
         parent = max(parents, key=lambda run: run.info.start_time)
-        children = _runs(client, f"tags.`{_PARENT}` = '{parent.info.run_id}'")
+        children = _runs(client, f"tags.`{PARENT}` = '{parent.info.run_id}'")
         trials = [
             _trial(client, run, sweep)
             for run in children
-            if run.data.params and not run.data.tags.get("confirms")
+            if run.data.params and not run.data.tags.get(CONFIRMS)
         ]
     except (MlflowException, OSError) as error:
         raise UserError(f"--import {name}: {uri}: {' '.join(str(error).split())}") from error
@@ -154,19 +149,14 @@ def _reports(client: MlflowClient, run: Run) -> list[EpochReport]:
     """The epochs that were validated; the last value of each metric, since an answer that was lost
     makes the tracker write once more.
     """
-    if "validation_time_s" not in run.data.metrics:
+    if REPORTED not in run.data.metrics:
         return []
     values: dict[str, dict[int, float]] = {}
     for name in METRICS.keys() & run.data.metrics.keys():
         history = client.get_metric_history(run.info.run_id, name)
         written = sorted(history, key=lambda metric: metric.timestamp)
-        values[name] = {metric.step: _finite_or_not(metric.value) for metric in written}
+        values[name] = {metric.step: finite_or_not(metric.value) for metric in written}
     return [
         EpochReport(epoch, {n: values[n][epoch] for n in METRICS if epoch in values.get(n, {})})
-        for epoch in sorted(values["validation_time_s"])
+        for epoch in sorted(values[REPORTED])
     ]
-
-
-def _finite_or_not(value: float) -> float:
-    """MLflow's databases have no infinity and keep the largest number for it."""
-    return value if abs(value) < sys.float_info.max else math.copysign(math.inf, value)

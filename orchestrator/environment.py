@@ -10,6 +10,8 @@ from pathlib import Path
 
 DATA_DIGEST = "data_digest of "
 """Begins the name of each digest of data; what follows says what was read, as the settings name it."""
+COMMIT_VARIABLE = "MONOCON_GIT_COMMIT"
+"""The environment variable that tells the commit where the code was sent without its checkout."""
 _PACKAGES = ("ray", "torch", "optuna", "mlflow", "numpy", "scikit-learn", "moocore")
 
 
@@ -28,7 +30,11 @@ def describe_environment() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of this code, with `-dirty` where it was changed; None outside a checkout."""
+    """The commit of this code, with `-dirty` where it was changed; None outside a checkout that nothing
+    tells of.
+    """
+    if told := os.environ.get(COMMIT_VARIABLE):
+        return told
     commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
     outputs = []
     for command in commands:

@@ -14,3 +14,7 @@ class UserError(ValueError):
     def __init__(self, message: str, location: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.location = location
+
+
+class NotFoundError(UserError):
+    """What the user named does not exist."""

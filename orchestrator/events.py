@@ -132,6 +132,23 @@ class TrialWarned:
 
 
 @dataclass(frozen=True)
+class TrialRetried:
+    """An attempt at a trial failed for a cause from outside; another one goes on from its checkpoint.
+
+    Attributes:
+        reason: one sentence.
+        details: a traceback where there is one.
+        is_counted: whether it is one of `max_retries`, which the loss of a preempted node is not.
+    """
+
+    trial: str
+    reason: str
+    time: float
+    details: str = ""
+    is_counted: bool = True
+
+
+@dataclass(frozen=True)
 class TrialEnded:
     """The trial's last event.
 
@@ -194,6 +211,7 @@ Event = (
     | TrialStarted
     | TrialReported
     | TrialWarned
+    | TrialRetried
     | TrialEnded
     | SearchEnded
     | PointEvaluated

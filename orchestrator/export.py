@@ -48,12 +48,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Writes a sweep, also one that is running, as an Optuna study into a file that "
         "Optuna's dashboard opens.",
     )
-    parser.add_argument("sweep", metavar="SWEEP", help="the sweep's name, or the path of its folder")
+    parser.add_argument(
+        "sweep", metavar="SWEEP", help="the sweep's name, or the path or URL of its folder"
+    )
     parser.add_argument(
         "--storage",
         default=str(SweepSettings.model_fields["storage"].default),
         metavar="FOLDER",
-        help="where sweeps are stored; %(default)s",
+        help="where sweeps are stored, a path or a URL; %(default)s",
     )
     parser.add_argument(
         "--to",
@@ -85,7 +87,7 @@ def _read(paths: SweepPaths) -> StudyDescription:
     history = list(read_ledger(paths.ledger))
     if not history:
         raise UserError(f"{paths.ledger} is empty: the sweep has not begun")
-    return describe(paths.root.name, load_settings(paths.settings), history)
+    return describe(paths.name, load_settings(paths.settings), history)
 
 
 def write(study: StudyDescription, file: Path) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
 
 from orchestrator.events import PointEvaluated
+from orchestrator.failures import describe_failure
 from orchestrator.paths import SweepPaths
 from orchestrator.retention import Key
 from orchestrator.settings import ResourceSettings
-from orchestrator.tune_events import describe_failure
+from trainables.places import Place
 
 _LOOK_EVERY_S = 0.5
 
@@ -22,10 +22,13 @@ def evaluate_points(
     keys: Sequence[Key],
     paths: SweepPaths,
     resources: ResourceSettings,
+    max_retries: int,
     should_stop: Callable[[], bool],
 ) -> Iterator[PointEvaluated]:
     """Evaluates the snapshots of `keys` and yields each as it is done; ends early once `should_stop`."""
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=1)(_evaluate)
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=max_retries)(
+        _evaluate
+    )
     queue = list(reversed(keys))
     waiting: dict[ray.ObjectRef, Key] = {}
     while queue or waiting:
@@ -47,11 +50,15 @@ def evaluate_points(
                 yield PointEvaluated(trial, epoch, {}, time.time(), reason, details)
 
 
-def _evaluate(snapshot: Path, folder: Path, cpus: int, gpus: float) -> dict[str, float]:
+def _evaluate(snapshot: Place, folder: Place, cpus: int, gpus: float) -> dict[str, float]:
     import torch
 
     from trainables.evaluation import evaluate_snapshot
+    from trainables.gpu_share import keeps_to_share, require_gpu
 
     torch.set_num_threads(cpus)
-    # Ray hides no GPU from a task that asked for none.
-    return evaluate_snapshot(snapshot, folder, device="auto" if gpus else "cpu")
+    if gpus:
+        require_gpu()
+    device = "cuda" if gpus else "cpu"  # Ray hides no GPU from a task that asked for none
+    with keeps_to_share(gpus, torch.device(device)):
+        return evaluate_snapshot(snapshot, folder, device=device)

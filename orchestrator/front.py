@@ -48,15 +48,9 @@ class Front:
     ) -> None:
         self.objectives = dict(objectives)
         self.constraints = constraints or Constraints()
-        self.pick = pick or ""
-        self._pick: PickRule | None = parse_pick(pick) if pick else None
         self.baseline: Point | None = None
         self._wanted_reference = dict(reference)
-        self.names_baseline = (
-            self.constraints.need_baseline
-            or any(isinstance(value, Expression) for value in reference.values())
-            or (self._pick is not None and needs_baseline(self._pick))
-        )
+        self.set_pick(pick)
         self.points: list[Point] = []
         self.unconstrained: list[Point] = []
         self.candidates: list[Point] = []
@@ -88,6 +82,18 @@ class Front:
         if self._waits:
             self.candidates = self._with_candidate(point)
         self._judge(point)
+
+    def set_pick(self, pick: str | None) -> None:
+        """Puts a rule in the place of the present one, as a resume may."""
+        self.pick = pick or ""
+        self._pick: PickRule | None = parse_pick(pick) if pick else None
+        self.names_baseline = (
+            self.constraints.need_baseline
+            or any(isinstance(value, Expression) for value in self._wanted_reference.values())
+            or (self._pick is not None and needs_baseline(self._pick))
+        )
+        if not self.names_baseline:
+            self.baseline = None
 
     def set_baseline(self, baseline: Point | None) -> None:
         """Judges everything that waited for it; None is a baseline without a finite point."""

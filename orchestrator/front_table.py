@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from orchestrator.confirmation import Confirmation, confirmations
+from orchestrator.confirmation import Confirmation, confirmations, is_confirmed_evenly
 from orchestrator.record import SweepRecord
 from trainables.facts import DATASET_FACTS
 from trainables.reports import Direction
@@ -26,10 +27,10 @@ class FrontTable:
         objectives: metric to direction, in the order of the axes.
         points: one row a (trial, epoch), the front's first, along the first objective. Columns:
             `trial`, `epoch`, `source` (where an imported trial is from; else empty), `on_front`,
-            `is_picked`, `is_feasible`, `status`, a column each metric, and `param.NAME` each parameter
-            (missing where it does not exist). Where points of the front are confirmed under further
-            seeds also, of each objective, `NAME_mean` and `NAME_std`, and `num_seeds` and
-            `front_probability` (missing where a point is not).
+            `is_picked`, `is_feasible`, `status`, a column each metric (off the front the objectives
+            alone), and `param.NAME` each parameter (missing where it does not exist). Where points
+            of the front are confirmed under further seeds also, of each objective, `NAME_mean` and
+            `NAME_std`, and `num_seeds` and `front_probability` (missing where a point is not).
         constraints: as they are written.
         pick: the rule that names the picked point; empty where there is none.
         scored_on: of pairs of sentences, what those are called that all trials are validated on; empty
@@ -58,6 +59,8 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
     front = {(point.trial, point.epoch) for point in record.front}
     picked = record.front.picked and (record.front.picked.trial, record.front.picked.epoch)
     confirmed = confirmations(record)
+    is_whole = is_confirmed_evenly(record)
+    names = list(record.front.objectives)
     rows = [
         {
             "trial": point.trial,
@@ -67,9 +70,13 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
             "is_picked": (point.trial, point.epoch) == picked,
             "is_feasible": record.front.violation(point.metrics) == 0,
             "status": trial.status,
-            **point.metrics,
+            **(
+                point.metrics
+                if (point.trial, point.epoch) in front
+                else {n: point.metrics[n] for n in names}
+            ),
             **record.evaluations.get((trial.name, point.epoch), {}),
-            **confirmed_values(confirmed.get((trial.name, point.epoch))),
+            **confirmed_values(confirmed.get((trial.name, point.epoch)), with_probability=is_whole),
             **{f"param.{name}": value for name, value in trial.parameters.items()},
         }
         for trial in record.counted_trials
@@ -101,19 +108,23 @@ def front_table(title: str, record: SweepRecord) -> FrontTable:
 
 def _scored_on(record: SweepRecord) -> str:
     configs = [trial.config for trial in record.counted_trials]
-    tasks = {DATASET_FACTS[config["dataset"]].task for config in configs}
+    # A sweep of another version may be of a dataset that is not known here.
+    known = {str(name): facts.task for name, facts in DATASET_FACTS.items()}
+    tasks = {known.get(config["dataset"]) for config in configs}
     if tasks != {"similarity"}:
         return ""
     names = {name_of_scored_pairs(config["data"]["scored_pairs"]) for config in configs}
     return names.pop() if len(names) == 1 else ""
 
 
-def confirmed_values(confirmation: Confirmation | None) -> dict[str, float]:
+def confirmed_values(
+    confirmation: Confirmation | None, *, with_probability: bool = True
+) -> dict[str, float]:
     """A confirmation as columns; empty where there is none."""
     if confirmation is None:
         return {}
     values: dict[str, float] = {}
     for name, mean in confirmation.means.items():
         values |= {f"{name}_mean": mean, f"{name}_std": confirmation.deviations[name]}
-    values |= {NUM_SEEDS: confirmation.num_seeds, FRONT_PROBABILITY: confirmation.front_probability}
-    return values
+    probability = confirmation.front_probability if with_probability else math.nan
+    return {**values, NUM_SEEDS: confirmation.num_seeds, FRONT_PROBABILITY: probability}

@@ -4,12 +4,14 @@ acts on it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
 import logging
 import os
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,15 +22,29 @@ from orchestrator.events import Event, from_dict, to_dict
 logger = logging.getLogger(__name__)
 
 
+_PASSING = {
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EAGAIN,
+    errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ENETDOWN, errno.ENETUNREACH,
+}  # fmt: skip
+"""What a network's file system says while its server is away."""
+_LOOK_EVERY_S = 1.0
+
+
 class Ledger:
     """An open ledger, of which one process at a time is the writer.
+
+    Args:
+        path: its file.
+        patience_s: for a storage that is away to come back.
 
     Raises:
         UserError: another process has it open, so a driver works on the sweep.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience_s: float = 60.0) -> None:
         self.path = path
+        self._patience_s = patience_s
         # No buffer: one that could not be written would be tried again with the next event.
         self._file = path.open("ab", buffering=0)
         self._lock = threading.Lock()
@@ -39,6 +55,7 @@ class Ledger:
             self._file.close()
             raise UserError(f"{path}: another process works on this sweep; end it first") from None
         _drop_torn_line(path)
+        self._end = path.stat().st_size
 
     def append(self, event: Event) -> None:
         """Returns once the event is on disk; any thread may call it.
@@ -46,16 +63,34 @@ class Ledger:
         Raises:
             OSError: it cannot be written, and nothing is; or the file is gone.
         """
+        line, deadline = encode(event), time.monotonic() + self._patience_s
         with self._lock:
-            if os.fstat(self._file.fileno()).st_nlink == 0:
-                raise FileNotFoundError(errno.ENOENT, "the ledger was removed", str(self.path))
-            end = os.fstat(self._file.fileno()).st_size
-            try:
-                self._write(encode(event))
-            except OSError:
-                # What there was room for would be damage as soon as something follows it.
-                os.ftruncate(self._file.fileno(), end)
-                raise
+            while True:
+                try:
+                    return self._append(line)
+                except OSError as error:
+                    if error.errno not in _PASSING or time.monotonic() >= deadline:
+                        raise
+                    logger.warning("%s cannot be written, trying again: %s", self.path, error)
+                    time.sleep(_LOOK_EVERY_S)
+
+    def _append(self, line: bytes) -> None:
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the ledger was removed", str(self.path))
+        try:
+            self._cut()  # once more, since after an error it may have failed too
+            self._write(line)
+        except OSError:
+            # What there was room for would be damage as soon as something follows it.
+            with contextlib.suppress(OSError):
+                self._cut()
+            raise
+        self._end += len(line)
+
+    def _cut(self) -> None:
+        """Leaves whole lines."""
+        if os.fstat(self._file.fileno()).st_size > self._end:
+            os.ftruncate(self._file.fileno(), self._end)
 
     def _write(self, line: bytes) -> None:
         while line:
@@ -98,6 +133,28 @@ def read_ledger(path: Path) -> Iterator[Event]:
             if line.endswith(b"\n"):
                 raise UserError(f"{path}:{number}: the ledger is damaged here: {error}") from None
             logger.warning("%s:%d: dropped the last line, which was cut short", path, number)
+
+
+class LedgerReader:
+    """Reads a ledger that another process writes to, from where it was last read to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._place = 0
+
+    def read(self) -> list[Event]:
+        """The events that are new; a line that is not whole yet is left for the next time.
+
+        Raises:
+            ValueError: a line is damaged.
+        """
+        with self._path.open("rb") as file:
+            file.seek(self._place)
+            lines = file.read().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"\n")]
+        events = [decode(line) for line in whole]
+        self._place += sum(map(len, whole))
+        return events
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -4,8 +4,9 @@ MLflow is told, and may be repeated; `orchestrator.tracking` says which, and whe
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,45 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import (
-    MLFLOW_GIT_COMMIT,
     MLFLOW_PARENT_RUN_ID,
+    MLFLOW_RUN_NOTE,
     MLFLOW_SOURCE_NAME,
     MLFLOW_SOURCE_TYPE,
 )
 
-from orchestrator.environment import DATA_DIGEST
-from orchestrator.events import PointEvaluated, SweepEnded, TrialEnded
+from orchestrator.events import (
+    Event,
+    PointEvaluated,
+    SearchEnded,
+    SweepEnded,
+    TrialEnded,
+    TrialImported,
+    TrialRetried,
+    to_dict,
+)
 from orchestrator.experiment import open_experiment, store_lock
+from orchestrator.mlflow_values import (
+    CONFIRMS,
+    DRIVERS,
+    EVALUATION_FAILED,
+    FAILURE,
+    IMPORTED,
+    NUM_RETRIES,
+    RAN,
+    RETRIES,
+    SETTINGS,
+    SOURCE,
+    DriverTimes,
+    Stretch,
+    driver_times,
+    environment_tags,
+    evaluation_folder,
+    write_times,
+)
 from orchestrator.settings import SweepSettings
 from orchestrator.trial_settings import by_dotted_name, without_effect
 from orchestrator.trials import Trial
 
-TRACES = "traces"
-CONFIRMS = "confirms"
-"""The tag that names the trial whose configuration a run repeats under a further seed."""
 _RUN_STATUS = {"completed": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "interrupted": "KILLED"}
 _PAGE_SIZE = 1000
 
@@ -68,33 +92,44 @@ class MlflowRuns:
         self._sweep_id = sweep_id
         self._note = note
         self._client = client
-        self._tags = _environment_tags(environment)
+        self._tags = environment_tags(environment)
         self._tried: set[str] = set()
         self._closed: set[str] = set()
+        self._drivers: list[DriverTimes] = []
+        self._ran: dict[str, list[Stretch]] = {}
+        self._retries: dict[str, list[TrialRetried]] = {}
         self.experiment_id = ""
         self.run_id = ""
         self.run_ids: dict[str, str] = {}
         self.children: dict[str, Run] = {}
 
-    def open(self, sweep_yaml: str) -> None:
+    def open(self, sweep_yaml: str, events: Sequence[Event] = ()) -> None:
         """Opens the experiment and the sweep's run, or takes up what an earlier driver opened.
+
+        Args:
+            sweep_yaml: the resolved settings.
+            events: of the sweep up to now, the start of this driver among them.
 
         Raises:
             mlflow.exceptions.MlflowException: the store refuses it; no new run is left.
         """
         with store_lock(self._settings.tracking.uri):
             self.experiment_id = open_experiment(self._client, self._settings)
+        self._drivers = driver_times(events)
+        imported = [event for event in events if isinstance(event, TrialImported)]
         found = self._find_parent()
         if found:
             self.run_id = found.info.run_id
             self._client.update_run(self.run_id, status="RUNNING")
-            self._client.log_batch(self.run_id, tags=[RunTag("status", "running"), RunTag("reason", "")])
-            self._describe(self.run_id, sweep_yaml, with_params=not found.data.params)
+            self.tag_sweep({**self._tags, **self._driver_tags(), "status": "running", "reason": ""})
+            self._describe(self.run_id, sweep_yaml, imported, with_params=not found.data.params)
             self.children = self._find_children()
             self.run_ids = {trial: run.info.run_id for trial, run in self.children.items()}
             self._closed = {t for t, run in self.children.items() if run.info.status != "RUNNING"}
+            for trial, run_id in self.run_ids.items():  # a kill may have come before it was told
+                self._note(trial, run_id)
         else:
-            self.run_id = self._create_parent(sweep_yaml)
+            self.run_id = self._create_parent(sweep_yaml, imported)
         self._note("", self.run_id)
 
     def _find_parent(self) -> Run | None:
@@ -103,10 +138,14 @@ class MlflowRuns:
         runs = self._client.search_runs([self.experiment_id], mine, max_results=1, order_by=oldest)
         return next((run for run in runs if MLFLOW_PARENT_RUN_ID not in run.data.tags), None)
 
-    def _create_parent(self, sweep_yaml: str) -> str:
+    def _driver_tags(self) -> dict[str, str]:
+        return {DRIVERS: write_times(self._drivers)} if self._drivers else {}
+
+    def _create_parent(self, sweep_yaml: str, imported: Sequence[TrialImported]) -> str:
         tags = {
             **self._tags,
-            MLFLOW_SOURCE_NAME: "orchestrator.sweep",
+            **self._driver_tags(),
+            MLFLOW_SOURCE_NAME: SOURCE,
             MLFLOW_SOURCE_TYPE: "LOCAL",
             "sweep": self._sweep,
             "sweep_id": self._sweep_id,
@@ -116,19 +155,24 @@ class MlflowRuns:
         run = self._client.create_run(self.experiment_id, run_name=self._sweep, tags=tags)
         run_id = run.info.run_id
         try:
-            self._describe(run_id, sweep_yaml, with_params=True)
+            self._describe(run_id, sweep_yaml, imported, with_params=True)
         except BaseException:
             self._client.delete_run(run_id)
             raise
         return run_id
 
-    def _describe(self, run_id: str, sweep_yaml: str, with_params: bool) -> None:
+    def _describe(
+        self, run_id: str, sweep_yaml: str, imported: Sequence[TrialImported], with_params: bool
+    ) -> None:
         """What the sweep is; params can be written once only, also where budgets have grown."""
         if with_params:
             search = self._settings.search.model_dump()
             params = [Param(f"search.{key}", str(value)) for key, value in search.items()]
             self._client.log_batch(run_id, params=params)
-        self._client.log_text(run_id, sweep_yaml, "sweep.yaml")
+        if imported:
+            lines = [json.dumps(to_dict(event), separators=(",", ":")) for event in imported]
+            self._client.log_text(run_id, "\n".join([*lines, ""]), IMPORTED)
+        self._client.log_text(run_id, sweep_yaml, SETTINGS)
 
     def _find_children(self) -> dict[str, Run]:
         """Trial to run, of all that MLflow has."""
@@ -174,12 +218,15 @@ class MlflowRuns:
         mine = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.run_id}' and tags.trial = '{trial}'"
         return next(iter(self._client.search_runs([self.experiment_id], mine)), None)
 
-    def start_child(self, trial: str) -> None:
-        """Marks it as running, also where an earlier driver had ended it."""
+    def start_child(self, trial: str, at: float) -> None:
+        """Marks it as running from a time on, also where an earlier driver had ended it."""
         if trial in self._closed:
             self._client.update_run(self.run_ids[trial], status="RUNNING")
             self._closed.remove(trial)
-        self.tag(trial, {"status": "running", "reason": ""})
+        ran = self._ran.setdefault(trial, [])
+        if Stretch(at) not in ran:
+            ran.append(Stretch(at))
+        self.tag(trial, {"status": "running", "reason": "", RAN: write_times(ran)})
 
     def log_report(self, trial: str, epochs: Mapping[int, Mapping[str, float]], at: float) -> None:
         """Metrics of a trial by epoch."""
@@ -190,11 +237,28 @@ class MlflowRuns:
         ]
         self._client.log_batch(self.run_ids[trial], metrics=metrics)
 
+    def retry_child(self, event: TrialRetried) -> None:
+        """Notes an attempt that failed and is followed by another one."""
+        retries = self._retries.setdefault(event.trial, [])
+        if event not in retries:
+            retries.append(event)
+        lines = [json.dumps(to_dict(retry), separators=(",", ":")) for retry in retries]
+        self._client.log_text(self.run_ids[event.trial], "\n".join([*lines, ""]), RETRIES)
+        tags = {"status": "pending", "reason": event.reason, NUM_RETRIES: str(len(retries))}
+        self.tag(event.trial, {**tags, **self._end_stretch(event.trial, event.time)})
+
+    def _end_stretch(self, trial: str, at: float) -> dict[str, str]:
+        """The tag with the times at which a trial was worked on, up to a time."""
+        if (ran := self._ran.get(trial)) and ran[-1].end is None:
+            ran[-1] = ran[-1]._replace(end=at)
+        return {RAN: write_times(ran)} if ran else {}
+
     def end_child(self, event: TrialEnded) -> None:
-        self.tag(event.trial, {"status": event.status, "reason": event.reason})
+        tags = {"status": event.status, "reason": event.reason}
+        self.tag(event.trial, {**tags, **self._end_stretch(event.trial, event.time)})
         run_id = self.run_ids[event.trial]
         if event.details:
-            self._client.log_text(run_id, event.details, "failure.txt")
+            self._client.log_text(run_id, event.details, FAILURE)
         self._client.set_terminated(run_id, _RUN_STATUS[event.status], end_time=_ms(event.time))
 
     def log_progress(self, values: Mapping[str, float], step: int, at: float) -> None:
@@ -211,12 +275,14 @@ class MlflowRuns:
         ]
         self._client.log_batch(self.run_ids[trial], metrics=metrics)
 
+    def log_failed_evaluation(self, event: PointEvaluated) -> None:
+        run_id, place = self.run_ids[event.trial], evaluation_folder(event.epoch)
+        self._client.log_text(run_id, f"{event.reason}\n\n{event.details}", f"{place}/{FAILURE}")
+        failed = Metric(EVALUATION_FAILED, 1.0, _ms(event.time), event.epoch)
+        self._client.log_batch(run_id, metrics=[failed])
+
     def log_evaluation(self, event: PointEvaluated, folder: Path) -> None:
-        run_id, place = self.run_ids[event.trial], f"evaluations/epoch-{event.epoch:04d}"
-        if event.reason:
-            text = f"{event.reason}\n\n{event.details}"
-            self._client.log_text(run_id, text, f"{place}/failure.txt")
-            return
+        run_id, place = self.run_ids[event.trial], evaluation_folder(event.epoch)
         at = _ms(event.time)
         metrics = [Metric(name, value, at, event.epoch) for name, value in event.metrics.items()]
         self._client.log_batch(run_id, metrics=metrics)
@@ -240,6 +306,18 @@ class MlflowRuns:
         repository = get_artifact_repository(artifact_uri, tracking_uri=self._settings.tracking.uri)
         repository.delete_artifacts(place)
 
+    def describe_sweep(self, text: str) -> None:
+        """The description of the sweep's run, as Markdown."""
+        self._client.set_tag(self.run_id, MLFLOW_RUN_NOTE, text)
+
+    def write_point_page(self, trial: str, epoch: int, folder: Path) -> None:
+        """The files of a folder beside the evaluation of a point."""
+        self._client.log_artifacts(self.run_ids[trial], str(folder), evaluation_folder(epoch))
+
+    @property
+    def tracking_uri(self) -> str:
+        return self._settings.tracking.uri
+
     def write_pages(self, folder: Path) -> None:
         """The files of a folder as artifacts of the sweep's run."""
         self._client.log_artifacts(self.run_id, str(folder))
@@ -252,14 +330,22 @@ class MlflowRuns:
         """Tags of the sweep's own run."""
         self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
+    def end_search(self, event: SearchEnded) -> None:
+        if self._drivers:
+            self._drivers[-1] = self._drivers[-1]._replace(search_ended=event.time)
+            self.tag_sweep(self._driver_tags())
+
     def close(self, event: SweepEnded, num_failed_evaluations: int) -> None:
         """Ends the sweep's run."""
+        if self._drivers:
+            self._drivers[-1] = self._drivers[-1]._replace(ended=event.time)
         tags = {
+            **self._driver_tags(),
             "failed_evaluations": str(num_failed_evaluations),
             "status": event.status,
             "reason": event.reason,
         }
-        self._client.log_batch(self.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
+        self.tag_sweep(tags)
         self._client.set_terminated(self.run_id, _RUN_STATUS[event.status], end_time=_ms(event.time))
 
 
@@ -267,14 +353,6 @@ def trial_params(trial: Trial) -> dict[str, Any]:
     """Every setting of the trial by dotted name, without those that have no effect in it."""
     params = by_dotted_name(trial.config)
     return {n: v for n, v in params.items() if n not in without_effect(params["head.kind"])}
-
-
-def _environment_tags(environment: Mapping[str, str]) -> dict[str, str]:
-    # Names of digests are too long for tags; the ledger has them.
-    facts = {name: value for name, value in environment.items() if not name.startswith(DATA_DIGEST)}
-    tags = {MLFLOW_GIT_COMMIT: facts.pop("git_commit")} if "git_commit" in facts else {}
-    tags |= {name: facts.pop(name) for name in ("data", "data_order") if name in facts}
-    return {**tags, **{f"version.{name}": value for name, value in facts.items()}}
 
 
 def _ms(seconds: float) -> int:

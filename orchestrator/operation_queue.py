@@ -1,5 +1,7 @@
-"""Operations on MLflow, in order on one thread: what fails for a passing reason is repeated, what the
-server refuses for good is logged and left out.
+"""Operations on a server, MLflow's or a store, in order on one thread: what fails for a passing reason
+is repeated, what the server refuses for good is logged and left out. Credentials that it does not take
+are a passing reason: MLflow reads them anew for each request, so once they are mended in
+~/.mlflow/credentials all is written.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import requests
 from mlflow.exceptions import MlflowException
 
 logger = logging.getLogger(__name__)
@@ -22,12 +25,16 @@ _REFUSED_FOR_GOOD = {
     "PERMISSION_DENIED",
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
-    "UNAUTHENTICATED",
 }
+_ASKED_TO_WAIT = {401, 408, 429}
+"""Answers of a server that takes the same request later; 401 once the credentials are mended."""
 _MAX_RETRY_SECONDS = 30.0
 _SWITCH_INTERVAL_S = 1e-4
 """So long may this thread, which draws the pages too, keep the interpreter from the driver's, which
 gives it up at every system call. With CPython's 5 ms a report took 1.2 to 1.9 times as long."""
+
+
+Operation = Callable[[], object]
 
 
 class OperationQueue:
@@ -35,22 +42,32 @@ class OperationQueue:
 
     Shortens the interpreter's switch interval, for the whole process.
 
+    Args:
+        server: who does not take an operation, for the log.
+        held_back: makes of each operation, when it is put, one that waits for what must come before it.
+
     Attributes:
         num_refused: operations that were refused for good; the log has each.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        server: str = "MLflow",
+        held_back: Callable[[Operation], Operation] = lambda operation: operation,
+    ) -> None:
         self.num_refused = 0
-        self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue()
+        self._server = server
+        self._held_back = held_back
+        self._queue: queue.Queue[Operation | None] = queue.Queue()
         self._closing = threading.Event()
         self._last_success = time.monotonic()
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
-        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=server, daemon=True)
         self._thread.start()
 
-    def put(self, operation: Callable[[], object]) -> None:
+    def put(self, operation: Operation) -> None:
         """Has an operation run once those before it are done."""
-        self._queue.put(operation)
+        self._queue.put(self._held_back(operation))
 
     @property
     def num_waiting(self) -> int:
@@ -73,7 +90,7 @@ class OperationQueue:
             if self._closing.is_set():
                 return
 
-    def _run_one(self, operation: Callable[[], object]) -> None:
+    def _run_one(self, operation: Operation) -> None:
         delay_s = 0.5
         while not self._closing.is_set():
             try:
@@ -81,11 +98,10 @@ class OperationQueue:
             except Exception as error:  # any backend's error; sorted into passing and final here
                 if is_refused_for_good(error):
                     self.num_refused += 1
-                    logger.exception("MLflow refused an operation for good; it is left out")
+                    logger.exception("%s refused an operation for good; it is left out", self._server)
                     break
-                logger.warning(
-                    "MLflow does not take an operation, trying again in %.1f s: %s", delay_s, error
-                )
+                text = "%s does not take an operation, trying again in %.1f s: %s"
+                logger.warning(text, self._server, delay_s, error)
                 self._closing.wait(delay_s)
                 delay_s = min(2 * delay_s, _MAX_RETRY_SECONDS)
             else:
@@ -97,4 +113,8 @@ def is_refused_for_good(error: Exception) -> bool:
     """Whether repeating the operation cannot help: the request is wrong, or we have a bug."""
     if isinstance(error, MlflowException):
         return error.error_code in _REFUSED_FOR_GOOD
+    if isinstance(error, requests.HTTPError) and error.response is not None:  # of artifacts
+        return (
+            400 <= error.response.status_code < 500 and error.response.status_code not in _ASKED_TO_WAIT
+        )
     return isinstance(error, PermissionError) or not isinstance(error, (OSError, TimeoutError))

@@ -17,6 +17,7 @@ from orchestrator.events import SweepStatus
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.terminal import confirmed_as_table, format_duration, front_as_table
+from trainables.places import Place, is_url
 
 
 class Outcome(NamedTuple):
@@ -29,6 +30,11 @@ class Outcome(NamedTuple):
         storage_error: why the folder could not be written; empty where it could.
         tracking_uri: of the MLflow store.
         num_not_tracked: operations that the store did not take.
+        num_undrawn: pages that could not be drawn.
+        num_not_copied: events that the ledger's copy lacks, where the storage is a URL.
+        is_tidy: whether what is no longer wanted was removed there.
+        address: of the cluster that the driver joined; None where Ray was its own.
+        is_job: whether the driver is a Ray job, and so not where whoever reads this is.
         page: the address of the front's page on an MLflow server at a host.
     """
 
@@ -38,7 +44,12 @@ class Outcome(NamedTuple):
     storage_error: str
     tracking_uri: str
     num_not_tracked: int
+    num_undrawn: int
     page: Callable[[str], str]
+    num_not_copied: int = 0
+    is_tidy: bool = True
+    address: str | None = None
+    is_job: bool = False
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
@@ -59,7 +70,7 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
         console.print(Text(line), highlight=False, soft_wrap=True)
     for text in _warnings(outcome):
         console.print(Text(text, style="red"), soft_wrap=True)
-    for line in _places(outcome):
+    for line in [*_advice(outcome), *_places(outcome)]:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -140,12 +151,35 @@ def _warnings(outcome: Outcome) -> list[str]:
             f"MLflow at {outcome.tracking_uri} did not take {outcome.num_not_tracked} operations; "
             f"{outcome.paths.log} says why, {outcome.paths.ledger} holds everything"
         )
+    if outcome.num_not_copied:
+        warnings.append(
+            f"{outcome.paths.url} did not take the last {outcome.num_not_copied} events of "
+            f"{outcome.paths.ledger}; --resume {outcome.paths.name} on this machine copies them"
+        )
+    if not outcome.is_tidy:
+        warnings.append(
+            f"not all that is no longer wanted could be removed from {outcome.paths.url}; "
+            f"{outcome.paths.log} says why, --resume {outcome.paths.name} removes it"
+        )
+    if outcome.num_undrawn:
+        warnings.append(f"{outcome.num_undrawn} pages could not be drawn; {outcome.paths.log} says why")
     return warnings
+
+
+def _advice(outcome: Outcome) -> list[str]:
+    """How to go on with what is unfinished."""
+    if outcome.storage_error or not any(trial.is_unfinished for trial in outcome.record.own_trials):
+        return []
+    if outcome.is_job:
+        return [f"go on with it:     python -m orchestrator.submit --resume {outcome.paths.name}"]
+    place = shlex.quote(str(_relative(outcome.paths.place)))
+    joins = f" --address {shlex.quote(outcome.address)}" if outcome.address else ""
+    return [f"go on with it:     {_python()} -m orchestrator.sweep --resume {place}{joins}"]
 
 
 def _places(outcome: Outcome) -> list[str]:
     uri = outcome.tracking_uri
-    folder = f"folder:            {_relative(outcome.paths.root)}"
+    folder = f"folder:            {_relative(outcome.paths.place)}"
     if uri.startswith("http"):
         return [f"see it in MLflow: {outcome.page(uri)}", folder]
     return [
@@ -160,5 +194,9 @@ def _python() -> str:
     return str(_relative(Path(sys.executable)))
 
 
-def _relative(path: Path) -> Path:
+def _relative(place: Place) -> Place:
+    """A path from here where it is below; a URL stays as it is."""
+    if is_url(place):
+        return place
+    path = Path(place)
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

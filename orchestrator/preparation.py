@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import ray
@@ -10,6 +10,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.environment import DATA_DIGEST
 from orchestrator.errors import UserError
+from orchestrator.ray_tasks import result_of
 from orchestrator.search_space import combinations, to_trial_config
 from orchestrator.settings import SweepSettings
 from orchestrator.trial_settings import by_dotted_name
@@ -66,7 +67,9 @@ def sentences(data: Sequence[DataFacts]) -> list[str]:
     return list(dict.fromkeys(facts.sentence() for facts in data))
 
 
-def prepare(settings: SweepSettings) -> list[DataFacts]:
+def prepare(
+    settings: SweepSettings, tell: Callable[[str], None], is_stopped: Callable[[], bool]
+) -> list[DataFacts]:
     """Reads every dataset and all weights that a trial may need once, on a node of the cluster.
 
     What is read stays cached on that node; other nodes read it when their first trial starts.
@@ -77,13 +80,14 @@ def prepare(settings: SweepSettings) -> list[DataFacts]:
 
     Raises:
         UserError: the data or the weights cannot be had.
+        KeyboardInterrupt: they are no longer wanted.
     """
     configs = needed_by(settings)
     if not configs:
         return []
-    task = ray.remote(num_cpus=1)(_prepare)
+    task = ray.remote(num_cpus=1)(_prepare).remote([config.model_dump() for config in configs])
     try:
-        return ray.get(task.remote([config.model_dump() for config in configs]))
+        return result_of(task, "data and weights, which a node with a free CPU reads", tell, is_stopped)
     except RayTaskError as error:
         from trainables.errors import WeightsError
 

@@ -22,6 +22,7 @@ from orchestrator.events import (
     TrialImported,
     TrialProposed,
     TrialReported,
+    TrialRetried,
     TrialStarted,
     TrialStatus,
 )
@@ -111,19 +112,8 @@ class SweepRecord:
                 )
                 (self.confirming if trial.confirms else self.trials)[trial.name] = trial
                 self._counts["pending"] += not trial.confirms
-            case TrialStarted():
-                trial = self.trial(event.trial)
-                self._set_status(trial, "running")
-                trial.started = trial.started or event.time
-            case TrialReported():
-                self._add_report(self.trial(event.trial), EpochReport.from_dict(event.report))
-            case TrialEnded():
-                trial = self.trial(event.trial)
-                self._set_status(trial, event.status)
-                trial.ended, trial.reason, trial.details = event.time, event.reason, event.details
-                self._look_for_baseline()
-                if self.front.has_hypervolume and not (trial.is_unfinished or trial.confirms):
-                    self.hypervolumes.append(self.front.hypervolume())
+            case TrialStarted() | TrialReported() | TrialRetried() | TrialEnded():
+                self._apply_to(self.trial(event.trial), event)
             case SearchEnded():
                 self.search_ended = event.time
             case PointEvaluated():
@@ -131,6 +121,25 @@ class SweepRecord:
             case SweepEnded():
                 self.status, self.reason, self.ended = event.status, event.reason, event.time
         self._latest = event.time
+
+    def _apply_to(
+        self, trial: Trial, event: TrialStarted | TrialReported | TrialRetried | TrialEnded
+    ) -> None:
+        match event:
+            case TrialStarted():
+                self._set_status(trial, "running")
+                trial.started = trial.started or event.time
+            case TrialReported():
+                self._add_report(trial, EpochReport.from_dict(event.report))
+            case TrialRetried():
+                self._set_status(trial, "pending")
+                trial.num_retries += event.is_counted
+            case TrialEnded():
+                self._set_status(trial, event.status)
+                trial.ended, trial.reason, trial.details = event.time, event.reason, event.details
+                self._look_for_baseline()
+                if self.front.has_hypervolume and not (trial.is_unfinished or trial.confirms):
+                    self.hypervolumes.append(self.front.hypervolume())
 
     def _resume(self, event: SweepResumed) -> None:
         """Takes up what no driver worked on since the last event."""
@@ -217,6 +226,11 @@ class SweepRecord:
         if not trial.confirms:
             self.front.add(point)
 
+    def set_pick(self, pick: str | None) -> None:
+        """Takes another rule for the front's point, as a resume may bring one."""
+        self.front.set_pick(pick)
+        self._look_for_baseline()
+
     def is_baseline(self, trial: str) -> bool:
         """Whether a trial is, or is to become, the one that constraints or reference name."""
         return self.front.names_baseline and trial == self._baseline_trial()
@@ -238,11 +252,16 @@ class SweepRecord:
         """The best point of the first trial of the search without a head that neither failed nor was
         stopped, once that trial completed.
         """
-        if not self.front.names_baseline or self.front.baseline is not None:
-            return
+        if self.front.names_baseline and self.front.baseline is None and self.baseline is not None:
+            self.front.set_baseline(self.baseline)
+
+    @property
+    def baseline(self) -> Point | None:
+        """The baseline, whether anything names it or not; None before it is known."""
         name = self._baseline_trial()
-        if name is not None and self.trials[name].status == "completed":
-            self.front.set_baseline(self.trials[name].best)
+        if self.front.baseline is not None or name is None:
+            return self.front.baseline
+        return self.trials[name].best if self.trials[name].status == "completed" else None
 
     @property
     def counted_trials(self) -> list[Trial]:

@@ -5,7 +5,6 @@ used. Pure but for reading the ledger.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -13,9 +12,13 @@ from pydantic import BaseModel
 from orchestrator.environment import DATA_DIGEST
 from orchestrator.errors import UserError
 from orchestrator.events import Event, SweepResumed, SweepStarted, TrialImported
+from orchestrator.lease import Lease
 from orchestrator.ledger import Ledger, read_ledger
+from orchestrator.ledger_copy import fetch, is_copied
 from orchestrator.paths import SweepPaths
 from orchestrator.settings import SweepSettings
+from orchestrator.storage_check import look_at
+from trainables.places import is_url
 
 
 class Plan(NamedTuple):
@@ -27,6 +30,7 @@ class Plan(NamedTuple):
         paths: its folder.
         history: the events of earlier drivers; empty for a new sweep.
         imports: what a new sweep takes from earlier ones.
+        lease: of the sweep, taken, where its storage is a URL.
     """
 
     settings: SweepSettings
@@ -34,6 +38,7 @@ class Plan(NamedTuple):
     paths: SweepPaths
     history: Sequence[Event] = ()
     imports: Sequence[TrialImported] = ()
+    lease: Lease | None = None
 
 
 BUDGETS = (
@@ -45,29 +50,52 @@ BUDGETS = (
     "confirm.seeds",
 )
 """The settings that may grow between two drivers of a sweep; None is no limit."""
-FREE = ("storage", "checkpoint_every", "pick")
+FREE = (
+    "storage",
+    "checkpoint_every",
+    "max_retries",
+    "trial_timeout",
+    "pick",
+    "resources.wait_for_nodes",
+)
 """The settings that may change in any way, since no trial and no proposal depends on them; a `pick` that
 names the baseline keeps that one from being stopped early from here on.
 """
 
 
 def find_sweep(name: str, storage: str, option: str = "--resume") -> SweepPaths:
-    """The folder of a sweep, given by name or by its own path.
+    """The folder of a sweep, given by name or by its own path or URL.
 
     Args:
-        name: or path.
+        name: or path, or URL.
         storage: where names are looked for.
         option: of the command line that gave the name, for the message.
 
     Raises:
         UserError: there is no such sweep.
     """
-    candidates = [SweepPaths.of(storage, name), SweepPaths(Path(name).expanduser().absolute())]
+    candidates = candidate_folders(name, storage)
     for paths in candidates:
-        if paths.ledger.is_file():
+        if is_there(paths):
             return paths
-    places = " or ".join(str(paths.root) for paths in candidates[: 1 if "/" not in name else 2])
+    places = " or ".join(str(paths.place) for paths in candidates[: 1 if "/" not in name else 2])
     raise UserError(f"{option}: there is no such sweep in {places}; name one, or the path of its folder")
+
+
+def candidate_folders(name: str, storage: str) -> list[SweepPaths]:
+    """Where a sweep may be that is given by name or by its own path or URL; the latter comes last."""
+    return [SweepPaths.at(name)] if is_url(name) else [SweepPaths.of(storage, name), SweepPaths.at(name)]
+
+
+def is_there(paths: SweepPaths) -> bool:
+    """Whether a sweep is there; what of it is at a URL alone is fetched.
+
+    Raises:
+        UserError: the store cannot be read.
+    """
+    if paths.url and is_copied(look_at(paths.url)):
+        fetch(paths)
+    return paths.ledger.is_file()
 
 
 def read_history(paths: SweepPaths) -> list[Event]:
@@ -76,8 +104,17 @@ def read_history(paths: SweepPaths) -> list[Event]:
     Raises:
         UserError: the ledger is damaged, or a driver is at work on it.
     """
-    Ledger(paths.ledger).close()
+    require_idle(paths)
     return list(read_ledger(paths.ledger))
+
+
+def require_idle(paths: SweepPaths) -> None:
+    """Checks that no driver of this machine works on a sweep.
+
+    Raises:
+        UserError: one does.
+    """
+    Ledger(paths.ledger).close()
 
 
 def require_imports(history: list[Event], paths: SweepPaths) -> None:
@@ -91,7 +128,7 @@ def require_imports(history: list[Event], paths: SweepPaths) -> None:
     if num_imported < num_expected:
         raise UserError(
             f"--resume: the sweep was killed while it imported, with {num_imported} of {num_expected} "
-            f"trials written and none trained; remove {paths.root} and start it again"
+            f"trials written and none trained; remove {paths.place} and start it again"
         )
 
 

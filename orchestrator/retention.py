@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from operator import is_not
 from pathlib import Path
 
 from orchestrator.constraints import Constraints
 from orchestrator.events import Event, TrialEnded, TrialReported
+from orchestrator.operation_queue import Operation
 from orchestrator.pareto import minimised
-from orchestrator.paths import SweepPaths
+from orchestrator.paths import SweepPaths, snapshots_of
 from orchestrator.record import SweepRecord
 from orchestrator.settings import EmbeddingsOf, EvaluatedPoints
 from orchestrator.trials import Point, Trial, with_point
+from trainables.places import Place, exists, is_url, remove
 from trainables.reports import Direction, EpochReport
 
 Key = tuple[str, int]
@@ -145,88 +147,147 @@ class OwnFront:
         return is_wanted
 
 
+def _do(operation: Operation) -> None:
+    operation()
+
+
 class Retention:
     """The listener that removes snapshots and checkpoints that are not, or no longer, wanted.
 
     A report tells of one snapshot; at a trial's end its folder is looked through for what a worker
     wrote and did not live to report.
+
+    Args:
+        paths: of the sweep.
+        rule: which snapshots are kept.
+        put: has a removal done, in order; at once where left out.
     """
 
-    def __init__(self, paths: SweepPaths, rule: RetentionRule) -> None:
+    def __init__(
+        self, paths: SweepPaths, rule: RetentionRule, put: Callable[[Operation], None] = _do
+    ) -> None:
         self._paths = paths
         self._wanted = WantedSnapshots(rule)
+        self._put = put
         self._stored: dict[str, set[Key]] = {}
 
     def __call__(self, event: Event, record: SweepRecord) -> None:
         match event:
             case TrialReported():
-                self._stored.setdefault(event.trial, set()).add(
-                    (event.trial, int(event.report["epoch"]))
-                )
+                key = event.trial, int(event.report["epoch"])
+                self._stored.setdefault(event.trial, set()).add(key)
             case TrialEnded():
-                self._take_stock(event.trial)
-                self._remove_unwanted_checkpoints(record.trial(event.trial))
+                if not record.trial(event.trial).is_unfinished:  # a resume goes on from it
+                    self._put(partial(remove, self._paths.checkpoints(event.trial)))
             case _:
                 return
-        self._remove_unwanted(record, event.trial)
+        for place in self._unwanted(record, event.trial):
+            self._put(partial(remove, place))
+        if isinstance(event, TrialEnded):
+            self._remove_unreported(record.trial(event.trial))
 
     def resume(self, record: SweepRecord) -> None:
-        """Takes stock of what an earlier driver left, before a worker writes any of it again."""
-        self._take_stock(*record.trials)
-        self._remove_unwanted_checkpoints(*record.own_trials)
-        self._remove_unwanted(record, *record.trials)
+        """Takes stock of what an earlier driver left, before a worker writes any of it again.
+
+        Raises:
+            OSError: a store does not do it.
+        """
+        stored = self._paths.stored()
+        over = {trial.name for trial in record.own_trials if not trial.is_unfinished}
+        own = {trial.name for trial in record.own_trials}
+        for kind, trial in stored:
+            if kind == "checkpoints" and trial in over:
+                remove(self._paths.checkpoints(trial))
+            if kind == "snapshots" and trial in record.trials:
+                self._take_stock(record.trials[trial], stored)
+        if self._paths.url:  # of trials that came after what the ledger's copy tells
+            for trial in {trial for _, trial in stored} - own:
+                for place in self._paths.written_for(trial):
+                    remove(place)
+        traced = {trial for kind, trial in stored if kind == "traces"}
+        for place in self._unwanted(record, *record.trials, traced=traced):
+            remove(place)
 
     def finish(self, record: SweepRecord) -> None:
-        """Leaves exactly what is wanted, once nobody writes any more."""
+        """Leaves exactly what is wanted, once nobody writes any more.
+
+        Raises:
+            OSError: a store does not do it.
+        """
         self.resume(record)
+        for place in self._paths.torn():
+            remove(place)
         for trial in record.own_trials:
             for folder in self._paths.written_for(trial.name):
-                _remove_leftovers(folder)
+                if not is_url(folder):
+                    _remove_leftovers(Path(folder))
 
-    def _take_stock(self, *trials: str) -> None:
-        for trial in trials:
-            self._stored.setdefault(trial, set()).update(self._paths.stored_snapshots(trial))
+    def _take_stock(self, trial: Trial, stored: Mapping[tuple[str, str], set[str]]) -> None:
+        """Notes a trial's snapshots; those that were never reported go, but where a checkpoint is there,
+        from which their report may come.
+        """
+        found = snapshots_of(trial.name, stored["snapshots", trial.name])
+        is_going_on = trial.is_unfinished and stored.get(("checkpoints", trial.name))
+        strays = {key for key in found if key[1] > trial.last_epoch and not is_going_on}
+        for key in strays:
+            remove(self._paths.snapshot(*key))
+        self._stored.setdefault(trial.name, set()).update(found - strays)
 
-    def _remove_unwanted(self, record: SweepRecord, *trials: str) -> None:
-        """Removes what these trials, and those that just lost a point on the front, have in vain."""
+    def _remove_unreported(self, trial: Trial) -> None:
+        """Has the folder of a trial that ended looked through."""
+        known = frozenset(self._stored.get(trial.name, set()) | self._wanted.of(trial.name))
+        awaited_after = trial.last_epoch if trial.is_unfinished else math.inf
+        self._put(lambda: self._remove_others(trial.name, known, awaited_after))
+
+    def _remove_others(self, trial: str, known: frozenset[Key], awaited_after: float) -> None:
+        """Removes a trial's snapshots but these, and those whose report may come from its checkpoint.
+
+        Args:
+            trial: the trial's name.
+            known: the snapshots that are told of.
+            awaited_after: the last epoch that is told of; infinite where nothing comes any more.
+        """
+        others = self._paths.stored_snapshots(trial) - known
+        is_going_on = awaited_after < math.inf and exists(self._paths.checkpoint(trial))
+        for key in others:
+            if not (is_going_on and key[1] > awaited_after):
+                remove(self._paths.snapshot(*key))
+
+    def _unwanted(
+        self, record: SweepRecord, *trials: str, traced: set[str] | None = None
+    ) -> list[Place]:
+        """What these trials, and those that just lost a point on the front, have in vain.
+
+        Args:
+            record: after the events of these trials.
+            trials: whose events came since the last time.
+            traced: the trials with traces, where that is known.
+        """
         changed = self._wanted.update(record, *trials)
+        places: list[Place] = []
         for name in {*trials, *(trial for trial, _ in changed)}:
-            self._remove_unwanted_snapshots(record, name)
-            self._remove_unwanted_traces(record, name)
+            trial, stored = record.trial(name), self._stored.get(name, set())
+            unwanted = {key for key in stored if key not in self._wanted and not _is_new(key, trial)}
+            stored -= unwanted
+            places += [self._paths.snapshot(*key) for key in unwanted]
+            # Traces stay with trials that have a snapshot; one that is over does not get one later.
+            has_traces = traced is None or name in traced
+            if has_traces and not trial.is_unfinished and not self._wanted.of(name):
+                places.append(self._paths.traces(name))
+        return places
 
-    def _remove_unwanted_snapshots(self, record: SweepRecord, name: str) -> None:
-        stored = self._stored.get(name, set())
-        unwanted = {
-            key for key in stored if key not in self._wanted and not self._is_awaited(key, record)
-        }
-        for trial, epoch in unwanted:
-            shutil.rmtree(self._paths.snapshot(trial, epoch), ignore_errors=True)
-        stored -= unwanted
 
-    def _is_awaited(self, key: Key, record: SweepRecord) -> bool:
-        """Whether the report of a snapshot may still come from its trial's checkpoint."""
-        trial, epoch = record.trial(key[0]), key[1]
-        is_new = trial.is_unfinished and epoch > trial.last_epoch
-        return is_new and self._paths.checkpoint(trial.name).exists()
-
-    def _remove_unwanted_checkpoints(self, *trials: Trial) -> None:
-        """Checkpoints stay with trials that a resume goes on with."""
-        for trial in trials:
-            if not trial.is_unfinished:
-                shutil.rmtree(self._paths.checkpoints(trial.name), ignore_errors=True)
-
-    def _remove_unwanted_traces(self, record: SweepRecord, name: str) -> None:
-        """Traces stay with trials that have a snapshot; one that is over does not get one later."""
-        if not record.trial(name).is_unfinished and not self._wanted.of(name):
-            shutil.rmtree(self._paths.traces(name), ignore_errors=True)
+def _is_new(key: Key, trial: Trial) -> bool:
+    """Whether the report of a snapshot that was found may still come."""
+    return trial.is_unfinished and key[1] > trial.last_epoch
 
 
 def _remove_leftovers(folder: Path) -> None:
     """Removes what writers that were killed left half-written, and the folder where it is empty."""
-    for partial in folder.glob(".*"):
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
+    for partial_ in folder.glob(".*"):
+        if partial_.is_dir():
+            remove(partial_)
         else:
-            partial.unlink(missing_ok=True)
+            partial_.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not there, or not empty
         folder.rmdir()

@@ -21,6 +21,7 @@ from orchestrator.ask_and_tell import Proposal
 from orchestrator.confirmation import unconfirmed
 from orchestrator.events import Event, TrialEnded, TrialProposed
 from orchestrator.record import SweepRecord
+from orchestrator.retries import RetryQueue
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings
 from orchestrator.told import told
@@ -40,12 +41,13 @@ _TUNE_WAITS_S = 0.1
 def searched_trials(
     settings: SweepSettings, record: SweepRecord, ask: Callable[[], Proposal | None], emit: Emit
 ) -> Iterator[Trial | None]:
-    """The trials of the search: first those that an earlier driver left unfinished, then new ones.
+    """The trials of the search: first those that an earlier driver left unfinished, then new ones, as
+    many as there are to be.
 
     None where the next one is asked for and not there yet.
     """
     yield from [trial for trial in record.trials.values() if trial.is_unfinished]
-    while True:
+    while len(record.trials) < settings.num_trials:
         proposal = ask()
         if proposal is None:
             yield None
@@ -69,34 +71,41 @@ def confirming_trials(settings: SweepSettings, record: SweepRecord, emit: Emit) 
 
 
 class TrialSearcher(Searcher):
-    """Hands out trials while fewer than `max_concurrent` are live.
+    """Hands out trials while fewer than `max_concurrent` are live: those that are attempted again
+    before others.
 
     Args:
         trials: in order; None for one that is not there yet.
-        max_concurrent: trials.
+        max_concurrent: trials that fit at once, now.
+        retries: trials that wait for their next attempt.
         is_stopped: whether no further trial is wanted.
     """
 
     def __init__(
         self,
         trials: Iterator[Trial | None],
-        max_concurrent: int,
+        max_concurrent: Callable[[], int],
+        retries: RetryQueue,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
         self._trials = trials
+        self._are_all_out = False
         self._max_concurrent = max_concurrent
+        self._retries = retries
         self._is_stopped = is_stopped
         self._live: list[Trial] = []
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        self._live = [trial for trial in self._live if not trial.is_ended]
-        if len(self._live) >= self._max_concurrent:
+        self._live = [t for t in self._live if not t.is_ended and t not in self._retries]
+        if len(self._live) >= self._max_concurrent():
             return None
-        trial = self._next()
+        trial = self._retries.take() or self._next()
         if trial is None:
+            is_over = not self._live and not self._retries
+            is_over = is_over and (self._are_all_out or self._is_stopped())
             # The base's type leaves FINISHED out.
-            return None if self._live else cast(Any, Searcher.FINISHED)
+            return cast(Any, Searcher.FINISHED) if is_over else None
         self._live.append(trial)
         return {NAME_KEY: trial.name, CONFIG_KEY: trial.config, KNOWN_EPOCH_KEY: trial.last_epoch}
 
@@ -106,13 +115,20 @@ class TrialSearcher(Searcher):
         With nothing live Tune would wait itself, a second each time.
         """
         deadline = time.monotonic() + _TUNE_WAITS_S if self._live else math.inf
-        trial = next(self._trials)
+        trial = self._look()
         while trial is None and all(live.status == "pending" for live in self._live):
-            if self._is_stopped() or time.monotonic() >= deadline:
+            if self._are_all_out or self._is_stopped() or time.monotonic() >= deadline:
                 break
             time.sleep(_LOOK_EVERY_S)
-            trial = next(self._trials)
+            trial = self._look()
         return trial
+
+    def _look(self) -> Trial | None:
+        try:
+            return next(self._trials)
+        except StopIteration:
+            self._are_all_out = True
+            return None
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

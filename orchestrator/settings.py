@@ -4,17 +4,14 @@ with its line before anything starts. Imports neither torch nor ray, so the answ
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from ruamel.yaml import YAML
 
 from orchestrator.constraints import Expression, parse_bound
 from orchestrator.errors import UserError
@@ -126,13 +123,16 @@ class ResourceSettings(_Settings):
         workers: 0 runs each trial in a warm process; N starts a group of N workers for each trial.
         cpus: CPU cores a worker.
         gpus: GPUs a worker; a fraction lets trials share a GPU (workers: 0 only).
-        max_concurrent: trials at a time; as many as the cluster holds where left out.
+        max_concurrent: trials at a time; as many as the cluster holds where left out. A cluster that
+            grows by itself is asked for room for so many.
+        wait_for_nodes: how long the start waits for nodes that a trial fits on; None refuses at once.
     """
 
     workers: int = Field(default=0, ge=0)
     cpus: int = Field(default=1, ge=1)
     gpus: float = Field(default=0, ge=0)
     max_concurrent: int | None = Field(default=None, ge=1)
+    wait_for_nodes: Duration = None
 
 
 class EvaluationSettings(_Settings):
@@ -176,19 +176,26 @@ class TrackingSettings(_Settings):
 
 
 def parse_storage(value: Any) -> str:
-    """A path that a folder can have."""
+    """A path that a folder can have, or the URL of a place in a store."""
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ValueError(f"storage is the path of a folder, got {value!r}")
-    return value
+        raise ValueError(
+            f"storage is the path of a folder or a URL such as s3://BUCKET/PREFIX, got {value!r}"
+        )
+    return value.removeprefix("file://")
 
 
 class SweepSettings(_Settings):
     """One sweep, whole.
 
     Attributes:
-        storage: the folder that the sweep's own folder is made in; all nodes share it.
+        storage: the folder that the sweep's own folder is made in, a path or any URL of fsspec; all
+            nodes share it.
         checkpoint_every: between two checkpoints of a running trial; so much of it, and the epoch that
             it was in, is trained again where it is killed. None writes none.
+        max_retries: of a trial whose process or node dies, or whose storage is away; each goes on from
+            its checkpoint. The loss of a preempted node does not count.
+        trial_timeout: a trial without a report for so long hangs, and is killed and retried. None waits
+            for ever.
     """
 
     name: Name
@@ -209,6 +216,8 @@ class SweepSettings(_Settings):
     tracking: TrackingSettings = TrackingSettings()
     storage: Annotated[str, BeforeValidator(parse_storage)] = "runs"
     checkpoint_every: Duration = 60.0
+    max_retries: int = Field(default=3, ge=0)
+    trial_timeout: Duration = None
 
     @property
     def experiment(self) -> str:
@@ -312,25 +321,3 @@ def _known_keys(location: Location) -> list[str]:
             # A group that may be left out is a union with None.
             model = next((kind for kind in get_args(annotation) if kind is not NoneType), annotation)
     return list(model.model_fields) if model is not dict else setting_names()
-
-
-def to_yaml(settings: SweepSettings) -> str:
-    """The resolved settings as a sweep file that `load_settings` reads back to the same settings."""
-    data = settings.model_dump(mode="json")
-    data["search_space"] = {
-        name: parameter.model_dump(mode="json", exclude_defaults=True)
-        for name, parameter in settings.search_space.items()
-    }
-    data["search"]["time_budget"] = _duration_text(settings.search.time_budget)
-    data["checkpoint_every"] = _duration_text(settings.checkpoint_every)
-    text = io.StringIO()
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
-    yaml.dump(data, text)
-    return text.getvalue()
-
-
-def _duration_text(seconds: float | None) -> str | None:
-    """Inverts `parse_duration`."""
-    return None if seconds is None else f"{Decimal(repr(seconds)):f}s"

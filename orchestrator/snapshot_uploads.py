@@ -10,10 +10,12 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_STATE
 
-from orchestrator.mlflow_runs import TRACES, MlflowRuns
+from orchestrator.mlflow_runs import MlflowRuns
+from orchestrator.mlflow_values import TRACES
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.retention import Key, RetentionRule, WantedSnapshots
+from trainables.places import local_copy
 
 logger = logging.getLogger(__name__)
 
@@ -105,20 +107,22 @@ class SnapshotUploads:
         self._put(lambda: self._runs.tag(trial, {_TAG: epochs}))
 
     def _upload_traces(self, trial: str) -> None:
-        for path in self._paths.stored_traces(trial):
+        for place in self._paths.stored_traces(trial):
             # Where it is gone, its trial left the front; what was uploaded is removed after this.
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError), local_copy(place) as path:
                 self._runs.upload(trial, path, TRACES)
 
     def _upload(self, trial: str, epoch: int) -> None:
-        folder = self._paths.snapshot(trial, epoch)
+        place = self._paths.snapshot(trial, epoch)
         try:
-            self._runs.upload(trial, folder, _artifact(epoch))
+            with local_copy(place, must_be_whole=True) as folder:
+                self._runs.upload(trial, folder, _artifact(epoch))
         except (OSError, MlflowException):
-            if folder.exists():
+            is_away = not self._paths.settings.exists()  # with all of a storage that is a path
+            if is_away or (trial, epoch) in self._paths.stored_snapshots(trial):
                 raise
             if self._is_published(trial, epoch):
-                message = f"the snapshot {folder} is on the front and no longer on disk"
+                message = f"the snapshot {place} is on the front and no longer there"
                 raise MlflowException(message, INVALID_STATE) from None
             # It left the front while it waited here; its removal is queued behind this.
             logger.info("snapshot of %s epoch %d left the front before its upload", trial, epoch)

@@ -8,45 +8,45 @@ step is a function with a name; heavy libraries are imported in the step that ne
 from __future__ import annotations
 
 import argparse
-import math
+import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from orchestrator import process_environment
-from orchestrator.command_line import overrides_of, parse, storage_of
+from orchestrator.command_line import overrides_of, parse, storage_of, tell
 from orchestrator.confirmation import confirms_nothing, unconfirmed
 from orchestrator.errors import UserError
 from orchestrator.events import SweepStatus, TrialImported
+from orchestrator.lease import Lease, await_expiry
+from orchestrator.ledger_copy import fetch
 from orchestrator.local_files import with_absolute_paths
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.resume import (
     Plan,
     find_sweep,
+    is_there,
     read_history,
+    require_idle,
     require_imports,
     require_same,
     require_same_data,
 )
-from orchestrator.settings import SweepSettings, load_settings, locate
-from orchestrator.sweep_folder import require_new
+from orchestrator.settings import SweepSettings, load_settings
+from orchestrator.sweep_folder import is_begun, require_new
+from orchestrator.tracking_access import require_access
 from orchestrator.tracking_check import check_tracking
-from orchestrator.trials import Trial
 
 if TYPE_CHECKING:
-    from ray import tune
-    from ray.tune.schedulers import TrialScheduler
-
     from orchestrator.budget import SweepStopper
     from orchestrator.driver import Driver
-    from trainables.ray_train import SnapshotRule
 
 EXIT_CODES: dict[SweepStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
-EXIT_USER_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,19 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _load(options)
         check_tracking(settings.tracking.uri)
-        plan = _plan(options, settings)
-        if options.dry_run:
-            from orchestrator.dry_run import show
+        require_access(settings.tracking.uri, settings.experiment)
+        with contextlib.ExitStack() as held:
+            plan = _plan(options, settings, held)
+            if options.dry_run:
+                from orchestrator.dry_run import show
 
-            show(settings, Console(), plan.imports)
-            return 0
-        return run_sweep(plan, options.address, Console())
+                show(settings, Console(), plan.imports)
+                return 0
+            return run_sweep(plan, options.address, Console())
     except UserError as error:
-        place = ""
-        if error.location and options.file:
-            place = locate(options.file, overrides_of(options), error.location)
-        print(f"{place}{error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return tell(error, options)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_CODES["interrupted"]
@@ -81,23 +79,38 @@ def _load(options: argparse.Namespace) -> SweepSettings:
     return with_absolute_paths(settings, must_exist=options.address is None)
 
 
-def _plan(options: argparse.Namespace, settings: SweepSettings) -> Plan:
-    """A new sweep, or the rest of one.
+def _plan(options: argparse.Namespace, settings: SweepSettings, held: contextlib.ExitStack) -> Plan:
+    """A new sweep, or the rest of one; its lease, where it is at a URL, is held until it is over.
 
     Raises:
         UserError: the name is taken, or the sweep cannot be resumed.
     """
-    if not options.resume:
+    resumed = options.resume
+    if not resumed:
         name = options.name or time.strftime(f"{settings.name}-%Y%m%d-%H%M%S")
         paths = SweepPaths.of(settings.storage, name)
-        require_new(paths)
-        return Plan(settings, name, paths, imports=_imports(options, settings))
-    paths = find_sweep(options.resume, settings.storage)
+        if options.or_resume and paths.url and not options.dry_run:
+            await_expiry(paths, _say)
+        if not (options.or_resume and is_there(paths) and is_begun(paths)):
+            require_new(paths)
+            imports = _imports(options, settings)
+            return Plan(settings, name, paths, (), imports, _lease(options, paths, held))
+        resumed = name
+    paths = find_sweep(resumed, settings.storage)
+    require_idle(paths)
+    lease = _lease(options, paths, held)
+    if lease:
+        fetch(paths)  # what another driver told until it gave the lease back
     history = read_history(paths)
     if history:
         require_same(history, settings)
         require_imports(history, paths)
-    return Plan(settings, paths.root.name, paths, history)
+    return Plan(settings, paths.name, paths, history, lease=lease)
+
+
+def _lease(options: argparse.Namespace, paths: SweepPaths, held: contextlib.ExitStack) -> Lease | None:
+    is_wanted = paths.url and not options.dry_run
+    return held.enter_context(Lease(paths)) if is_wanted else None
 
 
 def _imports(options: argparse.Namespace, settings: SweepSettings) -> Sequence[TrialImported]:
@@ -115,8 +128,12 @@ def _imports(options: argparse.Namespace, settings: SweepSettings) -> Sequence[T
     sweeps = [read_earlier(name, settings) for name in options.imports]
     events, texts = import_sweeps(sweeps, settings, time.time())
     for text in texts:
-        Console().print(text, highlight=False, markup=False, soft_wrap=True)
+        _say(text)
     return events
+
+
+def _say(text: str) -> None:
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
@@ -127,37 +144,52 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
             changed; nothing was created or written.
     """
     process_environment.prepare(address)
-    import ray
+    from ray import shutdown
 
-    from dashboards.pareto_front import render
+    from dashboards.live_pages import LivePages
+    from orchestrator.admission import Admission
     from orchestrator.budget import SweepStopper, tidy_interrupts, used_up
-    from orchestrator.cluster import connect, has_nodes
+    from orchestrator.cluster import ClusterWatch, await_nodes, connect, describe_gpus, room_asked
     from orchestrator.driver import Driver
     from orchestrator.preparation import describe_data, prepare, sentences
-    from orchestrator.resources import concurrent_trials, require_fit
+    from orchestrator.resources import require_fit
 
     settings = plan.settings
     console.print(_first_line(plan), highlight=False)
     used_s = SweepRecord.of(settings, plan.history).searched_s
-    stopper = SweepStopper(settings.search.time_budget, has_nodes, used_s)
+    stopper = SweepStopper(settings.search.time_budget, used_s)
+    tell = partial(console.print, highlight=False, markup=False)
+
+    def is_interrupted() -> bool:
+        return bool(stopper.reason)
+
     try:
         with tidy_interrupts(stopper):
-            nodes = connect(address)
-        require_fit(settings.resources, nodes)
-        if settings.evaluation.points != "none":
-            require_fit(settings.evaluation_resources, nodes, "evaluation", "a final evaluation")
-        data = prepare(settings)
-        require_same_data(plan.name, plan.history, describe_data(data))
-        for sentence in sentences(data):
-            console.print(sentence, highlight=False, markup=False)
+            connect(address)
         # Ray has put handlers of its own in place.
-        with tidy_interrupts(stopper), Driver(plan, data, render, console) as driver:
-            stopper.start(lambda: used_up(settings.search, driver.record))
-            _run(driver, stopper, concurrent_trials(settings.resources, nodes))
+        with tidy_interrupts(stopper), room_asked(settings.resources):
+            nodes = await_nodes(settings.resources, tell, is_interrupted)
+            require_fit(settings.resources, nodes, may_grow=address is not None)
+            if settings.evaluation.points != "none":
+                require_fit(settings.evaluation_resources, nodes, "evaluation", "a final evaluation")
+            if settings.resources.gpus:
+                tell(describe_gpus(settings.resources.gpus, tell, is_interrupted))
+            data = prepare(settings, tell, is_interrupted)
+            require_same_data(plan.name, plan.history, describe_data(data))
+            for sentence in sentences(data):
+                tell(sentence)
+            if is_interrupted():
+                raise KeyboardInterrupt  # nothing has begun
+            with (
+                contextlib.closing(ClusterWatch(nodes)) as watch,
+                Driver(plan, data, LivePages, console) as driver,
+            ):
+                stopper.start(lambda: used_up(settings.search, driver.record), watch.lost)
+                _run(driver, stopper, Admission(settings.resources, lambda: watch.nodes, driver.tell))
     finally:
-        ray.shutdown()
-    driver.retention.finish(driver.record)
-    driver.print_outcome()
+        shutdown()
+    driver.tidy()
+    driver.print_outcome(address)
     record = driver.record
     lacks = record.num_failed_evaluations or confirms_nothing(record)
     return EXIT_CODES["failed" if driver.status == "completed" and lacks else driver.status]
@@ -172,10 +204,12 @@ def _first_line(plan: Plan) -> str:
     return f"sweep {plan.name}: going on after {num_ended} of {num_trials} trials, starting Ray"
 
 
-def _run(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> None:
+def _run(driver: Driver, stopper: SweepStopper, max_concurrent: Callable[[], int]) -> None:
     """Searches, confirms and evaluates, and emits what happens, up to `SweepEnded`."""
+    from orchestrator import phases
+
     if driver.num_to_run and not stopper.stop_all():
-        _tuner(driver, stopper, _search(driver), max_concurrent).fit()
+        phases.tuner(driver, stopper, phases.search(driver), max_concurrent).fit()
     used_up = stopper.reason
     if stopper.status == "completed":
         driver.end_search(used_up or f"all {driver.settings.num_trials} trials ended")
@@ -192,14 +226,16 @@ def _run(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> None:
         driver.end("completed", used_up or f"all {driver.settings.num_trials} trials ended")
 
 
-def _confirm(driver: Driver, stopper: SweepStopper, max_concurrent: int) -> None:
+def _confirm(driver: Driver, stopper: SweepStopper, max_concurrent: Callable[[], int]) -> None:
     """Trains the front's configurations under further seeds, but those that already were."""
+    from orchestrator import phases
+
     driver.leave_unwanted()
     left = unconfirmed(driver.record, driver.settings.confirm)
     if left:
         text = f"confirming the front: {len(left)} trials under further seeds"
-        driver.console.print(text, highlight=False)
-        _tuner(driver, stopper, _confirmation(driver, len(left)), max_concurrent).fit()
+        driver.tell(text)
+        phases.tuner(driver, stopper, phases.confirmation(driver), max_concurrent).fit()
 
 
 def _evaluate(driver: Driver, stopper: SweepStopper) -> None:
@@ -214,7 +250,7 @@ def _evaluate(driver: Driver, stopper: SweepStopper) -> None:
         if not record.evaluations.get(key)
     ]
     resources = settings.evaluation_resources
-    for event in evaluate_points(keys, driver.paths, resources, stopper.stop_all):
+    for event in evaluate_points(keys, driver.paths, resources, settings.max_retries, stopper.stop_all):
         driver.emit(event)
 
 
@@ -225,83 +261,6 @@ def failure_reason(record: SweepRecord, stopped_because: str) -> str:
         first = min(failed, key=lambda trial: trial.ended or 0.0)
         return f"no trial succeeded; first cause: {first.name}: {first.reason}"
     return "; ".join(["no trial reported anything", *([stopped_because] if stopped_because else [])])
-
-
-class _Phase(NamedTuple):
-    """Trials that Ray Tune runs in one go.
-
-    Attributes:
-        trials: hands them out.
-        num_trials: how many it will.
-        snapshots: which of their points are worth one; None for none.
-        scheduler: says which of them go on.
-        stopped: those that do not, each with the reason.
-    """
-
-    trials: Iterator[Trial | None]
-    num_trials: int
-    snapshots: SnapshotRule | None
-    scheduler: TrialScheduler
-    stopped: Mapping[str, str]
-
-
-def _search(driver: Driver) -> _Phase:
-    """The trials that are unfinished, and those that will be proposed."""
-    from orchestrator.early_stopping import EarlyStopping
-    from orchestrator.retention import OwnFront
-    from orchestrator.search import searched_trials
-    from trainables.ray_train import SnapshotRule
-
-    settings = driver.settings
-    snapshots = SnapshotRule(
-        folder=driver.paths.snapshot,
-        trace=driver.paths.trace,
-        is_wanted=OwnFront(settings.objectives, driver.record.front.constraints),
-        with_embeddings=settings.tracking.embeddings != "none",
-    )
-    early_stopping = EarlyStopping(driver.stopping, driver.record)
-    trials = searched_trials(settings, driver.record, driver.proposals.ask, driver.emit)
-    return _Phase(trials, driver.num_to_run, snapshots, early_stopping, early_stopping.reasons)
-
-
-def _confirmation(driver: Driver, num_trials: int) -> _Phase:
-    """The trials that confirm the front: of them only the reports matter, and none is stopped early."""
-    from ray.tune.schedulers import FIFOScheduler
-
-    from orchestrator.search import confirming_trials
-
-    trials = confirming_trials(driver.settings, driver.record, driver.emit)
-    return _Phase(trials, num_trials, None, FIFOScheduler(), {})
-
-
-def _tuner(driver: Driver, stopper: SweepStopper, phase: _Phase, max_concurrent: int) -> tune.Tuner:
-    from ray import tune
-
-    from orchestrator.search import TrialSearcher
-    from orchestrator.tune_events import TuneEvents
-    from trainables.ray_train import NAME_KEY, CheckpointRule, TrialResources, make_trainable
-
-    given, every_s = driver.settings.resources, driver.settings.checkpoint_every
-    every_s = math.inf if every_s is None else every_s
-    resources = TrialResources(given.workers, given.cpus, given.gpus)
-    return tune.Tuner(
-        make_trainable(resources, phase.snapshots, CheckpointRule(driver.paths.checkpoint, every_s)),
-        tune_config=tune.TuneConfig(
-            search_alg=TrialSearcher(phase.trials, max_concurrent, stopper.stop_all),
-            scheduler=phase.scheduler,
-            num_samples=phase.num_trials,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: trial.config[NAME_KEY],
-            trial_dirname_creator=lambda trial: trial.config[NAME_KEY],
-        ),
-        run_config=tune.RunConfig(
-            name=driver.paths.tune.name,
-            storage_path=str(driver.paths.tune.parent),
-            callbacks=[TuneEvents(driver.emit, driver.record, stopper, phase.stopped)],
-            stop=stopper,
-            verbose=0,
-        ),
-    )
 
 
 if __name__ == "__main__":

@@ -8,12 +8,17 @@ from pathlib import Path
 
 from orchestrator.errors import UserError
 from orchestrator.paths import SweepPaths
-from orchestrator.settings import SweepSettings, to_yaml
+from orchestrator.settings import SweepSettings
+from orchestrator.settings_text import to_yaml
+from orchestrator.storage_check import look_at
+from trainables.places import remove
 
 
 def require_new(paths: SweepPaths) -> None:
     """Refuses a name that is taken and a storage that cannot be written, before anything starts."""
     if paths.root.exists() and not _is_stillborn(paths):
+        raise _taken(paths)
+    if paths.url and not set(look_at(paths.url)) <= {paths.settings.name, paths.lease.name}:
         raise _taken(paths)
     parent = paths.root.parent
     while not parent.exists():
@@ -23,16 +28,20 @@ def require_new(paths: SweepPaths) -> None:
         raise UserError(text, location=("storage",))
 
 
+def is_begun(paths: SweepPaths) -> bool:
+    """Whether something happened in the sweep, so that a resume has something to go on with."""
+    return paths.ledger.is_file() and paths.ledger.stat().st_size > 0
+
+
 def _is_stillborn(paths: SweepPaths) -> bool:
     """Whether the folder is what a driver left that was killed before its first event."""
-    known = {paths.settings, _partial(paths.settings), paths.log, paths.ledger}
-    has_events = paths.ledger.exists() and paths.ledger.stat().st_size
-    return paths.root.is_dir() and set(paths.root.iterdir()) <= known and not has_events
+    known = {paths.settings, _partial(paths.settings), paths.log, paths.ledger, paths.lease}
+    return paths.root.is_dir() and set(paths.root.iterdir()) <= known and not is_begun(paths)
 
 
 def _taken(paths: SweepPaths) -> UserError:
     return UserError(
-        f"--name: {paths.root} already holds a sweep; choose another name, or go on with it by --resume"
+        f"--name: {paths.place} already holds a sweep; choose another name, or go on with it by --resume"
     )
 
 
@@ -69,7 +78,10 @@ def _partial(path: Path) -> Path:
 
 
 def remove_folder(paths: SweepPaths) -> None:
-    """Removes what `make_folder` made, and the storage where nothing else is in it."""
+    """Removes what was made of a sweep that could not begin, and its storage where that is empty."""
+    if paths.url:
+        with contextlib.suppress(OSError):  # the store is away, which is told by what comes after
+            remove(paths.url)
     shutil.rmtree(paths.root, ignore_errors=True)
     with contextlib.suppress(OSError):  # other sweeps are in it
         paths.root.parent.rmdir()

@@ -9,7 +9,18 @@ LOGGERS = ("orchestrator", "trainables", "dashboards", "mlflow", "ray", "py.warn
 
 
 class _LogFile(logging.FileHandler):
-    """A log that leaves out what a full disk does not take, rather than fill the terminal with it."""
+    """A log that leaves out what a disk does not take, being full or away, rather than fill the terminal
+    with it, or end whoever logs.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, delay=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:  # the file cannot be opened: the next record tries again
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         pass

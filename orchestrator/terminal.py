@@ -12,7 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.confirmation import confirmations, repeats, unconfirmed
-from orchestrator.events import Event, PointEvaluated, SweepEnded, TrialEnded, TrialWarned
+from orchestrator.events import (
+    Event,
+    PointEvaluated,
+    SweepEnded,
+    TrialEnded,
+    TrialRetried,
+    TrialWarned,
+)
 from orchestrator.record import SweepRecord
 from orchestrator.settings import ConfirmSettings
 from orchestrator.trials import Point, Trial
@@ -62,6 +69,8 @@ class Progress:
                 self._console.print(Text(f"{event.trial} failed: {event.reason}", style="red"))
             elif not self._console.is_terminal:
                 self._console.print(Text(self._trial_line(record, event)))
+        elif isinstance(event, TrialRetried):
+            self._console.print(Text(retry_line(event, record), style="yellow"))
         elif isinstance(event, TrialWarned):
             self._console.print(Text(f"{event.trial}: {event.warning}", style="yellow"))
         elif isinstance(event, PointEvaluated) and (event.reason or not self._console.is_terminal):
@@ -96,6 +105,13 @@ class Progress:
             ),
             front_as_table(record, record.front.sorted()[:_MAX_ROWS]),
         )
+
+
+def retry_line(event: TrialRetried, record: SweepRecord) -> str:
+    """One line: why an attempt failed, and that another one follows."""
+    trial = record.trial(event.trial)
+    count = f"retry {trial.num_retries}" if event.is_counted else "not counted as a retry"
+    return f"{event.trial}: {event.reason}; it goes on from its checkpoint ({count})"
 
 
 def evaluation_line(event: PointEvaluated, record: SweepRecord) -> str:

@@ -8,40 +8,41 @@ left out.
 from __future__ import annotations
 
 import logging
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_STATE
 
 from orchestrator.compact import CompactMetrics
 from orchestrator.confirmation import confirmations
 from orchestrator.events import (
     Event,
     PointEvaluated,
+    SearchEnded,
     SweepEnded,
     TrialEnded,
     TrialProposed,
     TrialReported,
+    TrialRetried,
     TrialStarted,
     TrialWarned,
 )
-from orchestrator.front_table import FrontTable, confirmed_values, front_table
+from orchestrator.front_table import confirmed_values
 from orchestrator.mlflow_runs import MlflowRuns
-from orchestrator.operation_queue import OperationQueue
+from orchestrator.operation_queue import Operation, OperationQueue
+from orchestrator.page_uploads import PageUploads
+from orchestrator.pages import SWEEP_PAGE, Pages, run_address
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.retention import RetentionRule
 from orchestrator.snapshot_uploads import SnapshotUploads, write_epochs
 from orchestrator.trials import Point
+from trainables.places import local_copy
 from trainables.reports import EpochReport
 
 logger = logging.getLogger(__name__)
 
-Render = Callable[[FrontTable], Mapping[str, bytes]]
-"""Draws a table's pages: file name to content."""
-
-FRONT_PAGE = "pareto_front.html"
 _REFRESH_SECONDS = 10.0
 
 
@@ -50,27 +51,28 @@ class Tracker:
 
     Args:
         runs: the sweep's runs, opened.
-        sweep: its name.
         paths: its folder.
         rule: which snapshots are kept.
-        render: draws the pages.
+        pages: draws the pages.
+        held_back: makes of each operation one that waits for what must come before it.
     """
 
     def __init__(
-        self, runs: MlflowRuns, sweep: str, paths: SweepPaths, rule: RetentionRule, render: Render
+        self,
+        runs: MlflowRuns,
+        paths: SweepPaths,
+        rule: RetentionRule,
+        pages: Pages,
+        held_back: Callable[[Operation], Operation] = lambda operation: operation,
     ) -> None:
         self.runs = runs
-        self._sweep = sweep
         self._paths = paths
-        self._render = render
-        self._latest: SweepRecord | None = None
-        self._latest_lock = threading.Lock()
-        self._drawing_s = 0.0
+        self._page_uploads = PageUploads(runs, pages)
         self._marks: dict[str, str] = {}
         self._choices: dict[str, str] = {}
         self._refreshed = 0.0
         self._is_replaying = False
-        self._operations = OperationQueue()
+        self._operations = OperationQueue(held_back=held_back)
         self._snapshots = SnapshotUploads(runs, paths, rule, self._operations.put)
 
     def __call__(self, event: Event, record: SweepRecord) -> None:
@@ -79,22 +81,22 @@ class Tracker:
                 trial = record.trial(event.trial)
                 self._operations.put(lambda: self.runs.create_child(trial, event.time))
             case TrialStarted():
-                self._operations.put(lambda: self.runs.start_child(event.trial))
+                self._operations.put(lambda: self.runs.start_child(event.trial, event.time))
             case TrialReported():
                 self._log_report(event)
-            case TrialWarned():
-                self._operations.put(lambda: self.runs.tag(event.trial, {"warning": event.warning}))
-                if not self._is_replaying:
-                    logger.warning("%s: %s", event.trial, event.warning)
+            case TrialWarned() | TrialRetried():
+                self._log_mishap(event)
             case TrialEnded():
                 self._operations.put(lambda: self.runs.end_child(event))
                 if event.trial in record.trials:
                     self._log_progress(event, record)
             case PointEvaluated():
-                folder = self._paths.evaluation(event.trial, event.epoch)
-                self._operations.put(lambda: self.runs.log_evaluation(event, folder))
+                self._operations.put(lambda: self._log_evaluation(event))
+            case SearchEnded() if not self._is_replaying:  # those of earlier drivers the runs know
+                self._operations.put(lambda: self.runs.end_search(event))
             case SweepEnded() if not self._is_replaying:
                 self._refresh(record)
+                self._draw_points(record)
                 self._log_confirmations(record, event.time)
                 num_failed = record.num_failed_evaluations
                 self._operations.put(lambda: self.runs.close(event, num_failed))
@@ -155,11 +157,14 @@ class Tracker:
         """Operations that the server refused for good; the log has each."""
         return self._operations.num_refused
 
+    @property
+    def num_undrawn(self) -> int:
+        """Pages that could not be drawn when it was tried last; the log has each."""
+        return len(self._page_uploads.failed)
+
     def url(self, host: str) -> str:
         """The front's page on an MLflow server at `host`, in MLflow's model-training mode."""
-        runs = self.runs
-        run = f"{host.rstrip('/')}/#/experiments/{runs.experiment_id}/runs/{runs.run_id}"
-        return f"{run}/artifacts/{FRONT_PAGE}?workflowType=machine_learning"
+        return run_address(host, self.runs.experiment_id, self.runs.run_id, f"/artifacts/{SWEEP_PAGE}")
 
     def _log_report(self, event: TrialReported) -> None:
         """Queues the values alone, as small as they go: a slow server leaves many waiting."""
@@ -168,6 +173,27 @@ class Tracker:
         values = {epoch: CompactMetrics(metrics) for epoch, metrics in epochs.items()}
         trial, at = event.trial, event.time
         self._operations.put(lambda: self.runs.log_report(trial, values, at))
+
+    def _log_mishap(self, event: TrialWarned | TrialRetried) -> None:
+        if isinstance(event, TrialRetried):
+            self._operations.put(lambda: self.runs.retry_child(event))
+            text = f"is tried again: {event.reason}"
+        else:
+            self._operations.put(lambda: self.runs.tag(event.trial, {"warning": event.warning}))
+            text = event.warning
+        if not self._is_replaying:
+            logger.warning("%s: %s", event.trial, text)
+
+    def _log_evaluation(self, event: PointEvaluated) -> None:
+        if event.reason:
+            self.runs.log_failed_evaluation(event)
+            return
+        place = self._paths.evaluation(event.trial, event.epoch)
+        try:
+            with local_copy(place, must_be_whole=True) as folder:
+                self.runs.log_evaluation(event, folder)
+        except FileNotFoundError:
+            raise MlflowException(f"{place} is no longer there", INVALID_STATE) from None
 
     def _log_progress(self, event: TrialEnded, record: SweepRecord) -> None:
         values = {
@@ -193,14 +219,13 @@ class Tracker:
 
     def _refresh_if_due(self, record: SweepRecord) -> None:
         """Large pages take long to draw: they take a tenth of the time, and no more."""
-        every_s = max(_REFRESH_SECONDS, 10 * self._drawing_s)
+        every_s = max(_REFRESH_SECONDS, 10 * self._page_uploads.drawing_s)
         if time.monotonic() - self._refreshed >= every_s:
             self._refresh(record)
 
     def _refresh(self, record: SweepRecord) -> None:
         """Draws the pages anew and marks the runs of the front's trials."""
-        with self._latest_lock:
-            self._latest = record.copy()
+        self._page_uploads.set_stale()
         marks = _front_marks(record)
         left = self._marks.keys() - marks.keys()
         changed = {trial: epochs for trial, epochs in marks.items() if self._marks.get(trial) != epochs}
@@ -216,28 +241,16 @@ class Tracker:
                 self.runs.tag(trial, {"on_front": "false", "front_epochs": ""})
             for trial, epochs in changed.items():
                 self.runs.tag(trial, {"on_front": "true", "front_epochs": epochs})
-            self._write_latest_pages()
+            self._page_uploads.write_sweep()
 
         self._operations.put(operation)
         self._refreshed = time.monotonic()
 
-    def _write_latest_pages(self) -> None:
-        """Draws the newest state, once: what a dead server missed is not drawn again and again."""
-        with self._latest_lock:
-            record = self._latest
-        if record is None:
-            return
-        started = time.monotonic()
-        table = front_table(self._sweep, record).with_run_ids(self.runs.run_ids)
-        files = self._render(table)
-        self._drawing_s = time.monotonic() - started
-        with tempfile.TemporaryDirectory() as folder:
-            for name, content in files.items():
-                (Path(folder) / name).write_bytes(content)
-            self.runs.write_pages(Path(folder))
-        with self._latest_lock:
-            if self._latest is record:
-                self._latest = None
+    def _draw_points(self, record: SweepRecord) -> None:
+        """The pages of evaluated points, at the end: they show the baseline's curve beside theirs."""
+        for (trial, epoch), metrics in sorted(record.evaluations.items()):
+            if metrics:
+                self._operations.put(lambda key=(trial, epoch): self._page_uploads.write_point(*key))
 
 
 def _front_marks(record: SweepRecord) -> dict[str, str]:

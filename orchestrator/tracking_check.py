@@ -1,17 +1,23 @@
-"""Answers in a moment whether a tracking server is there, without importing mlflow."""
+"""Answers in a moment whether a tracking server is there, without importing mlflow. Whether it lets us
+in is `orchestrator.tracking_access`'s question.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import urllib.error
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from orchestrator.errors import UserError
 
 TIMEOUT_S = 5.0
 _SQLITE_MAGIC = b"SQLite format 3\0"
+_MAX_ANSWER = 200
+_PASSWORDS = ("passw", "pwd")
 _OTHER_SCHEMES = ("postgresql", "mysql", "mssql", "databricks")
 
 
@@ -29,14 +35,7 @@ def check_tracking(uri: str) -> None:
 
 def _check(uri: str) -> None:
     scheme, colon, _ = uri.partition(":")
-    if (
-        "@" in uri.partition("://")[2].partition("/")[0]
-        and ":" in uri.partition("://")[2].partition("@")[0]
-    ):
-        raise UserError(
-            "tracking.uri holds a password, which would be written to many places; give it as "
-            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or as the database's own variable"
-        )
+    refuse_password(uri)
     if scheme in ("http", "https"):
         _check_server(uri)
     elif scheme == "sqlite":
@@ -46,6 +45,69 @@ def _check(uri: str) -> None:
             f"tracking.uri is {uri!r}, which is not supported here; "
             "write sqlite:///mlflow.db or http://HOST:PORT"
         )
+
+
+def refuse_password(uri: str) -> None:
+    """Checks that the tracking URI holds no password.
+
+    Raises:
+        UserError: it does.
+    """
+    if holds_password(uri):
+        raise UserError(
+            "tracking.uri holds a password, which would be written to many places; give it as "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or as the database's own variable, "
+            "such as PGPASSWORD",
+            location=("tracking", "uri"),
+        )
+
+
+def refusal(uri: str, status: int, what: str, answer: str) -> str:
+    """Why a server does not let us in, and what to change.
+
+    Args:
+        uri: of the server.
+        status: as it answered: 401, 403, or that of a fault of its own.
+        what: we asked for, such as "to read the experiment 'digits'".
+        answer: the text with it.
+    """
+    names = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN,"
+    if status == 401:
+        return (
+            f"{uri} takes no one without the right credentials (401); set {names} "
+            "or write the first two to ~/.mlflow/credentials"
+        )
+    said = " ".join(re.sub("<[^>]*>", " ", answer).split())[:_MAX_ANSWER]
+    if status != 403:
+        return (
+            f"{uri} fails to say whether we have the permission {what} ({status}: {said}); its log "
+            "says why. MLflow's basic-auth does so where it is given MLFLOW_TRACKING_TOKEN: it takes "
+            "names and passwords alone"
+        )
+    return (
+        f"{uri} does not allow the user of these credentials {what} (403: {said}); "
+        "have that permission given, or use another user or experiment"
+    )
+
+
+def holds_password(uri: str) -> bool:
+    """Before the host, also with a slash in it as AWS's may have, or as an option of a database."""
+    place = uri.partition("://")[2]
+    authority = place.partition("/")[0]
+    user, port = authority.rpartition("@")[0], authority.rpartition(":")[2]
+    if ":" in authority and "@" in place and "[" not in authority and not port.isdigit():
+        user = authority
+    try:
+        query = parse_qsl(urlsplit(uri).query)
+    except ValueError:
+        query = []
+    options = [name.lower() for name, _ in query] + [
+        part.partition("=")[0].strip().lower()
+        for name, value in query
+        if name == "odbc_connect"
+        for part in value.split(";")
+    ]
+    return ":" in user or any(word in name for name in options for word in _PASSWORDS)
 
 
 def _check_server(uri: str) -> None:

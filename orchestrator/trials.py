@@ -37,6 +37,7 @@ class Trial:
         sampler_state: what the sampler wrote down about it.
         front: its own non-dominated points, whatever the constraints, in order of epoch.
         last_epoch: of its last report; 0 before the first.
+        num_retries: attempts that failed and were followed by another one, as far as they count.
         best: its first point with the best value of the first objective, as the paper selects its
             epoch; None before its first finite report.
         source: the sweep and the trial that it was imported from; empty for the sweep's own.
@@ -58,6 +59,7 @@ class Trial:
     front: list[Point] = field(default_factory=list)
     best: Point | None = None
     last_epoch: int = 0
+    num_retries: int = 0
     source: str = ""
     confirms: str = ""
 

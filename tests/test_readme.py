@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import submit_options
+from orchestrator.cluster_settings import require_remote
+from orchestrator.command_line import overrides_of
 from orchestrator.settings import load_settings
 from orchestrator.yaml_source import read_yaml
 
@@ -24,6 +28,7 @@ def _blocks(language: str) -> list[str]:
 
 SHELL_LINES = [line.split("#")[0].strip() for block in _blocks("sh") for line in block.splitlines()]
 SWEEPS = [line for line in SHELL_LINES if line.startswith("python -m orchestrator.sweep")]
+SUBMISSIONS = [line for line in SHELL_LINES if line.startswith("python -m orchestrator.submit")]
 
 
 def test_make_targets_exist() -> None:
@@ -44,6 +49,21 @@ def test_sweep_commands_are_accepted(line: str, tmp_path: Path) -> None:
         assert f"there is no such sweep in {tmp_path}" in result.stderr
     else:
         assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("line", SUBMISSIONS)
+def test_submissions_are_accepted(line: str) -> None:
+    options = submit_options.parse(shlex.split(line)[3:])
+    if options.file:
+        require_remote(load_settings(REPOSITORY / options.file, overrides_of(options)))
+    else:
+        assert options.status or options.stop or options.resume
+
+
+@pytest.mark.parametrize("line", [line for line in SHELL_LINES if "-m dashboards." in line])
+def test_commands_of_pages_are_accepted(line: str) -> None:
+    _, _, module, *words = shlex.split(line)
+    assert importlib.import_module(module)._parse(words)
 
 
 @pytest.mark.parametrize("example", _blocks("yaml"))
@@ -67,10 +87,11 @@ def test_tree_names_what_is_there() -> None:
     named: dict[str, set[str]] = {}
     for line in tree.splitlines():
         if not line.startswith(" "):
-            folder = line.split("/")[0]
+            folder = line.split("  ")[0].rstrip("/")
             named[folder] = set()
         named[folder] |= set(re.findall(r"(?:^|, | {2})(\w+\.(?:py|yaml))", line))
-    for folder in ("search_spaces", "trainables", "orchestrator", "dashboards"):
+    folders = ("search_spaces", "trainables", "orchestrator", "orchestrator/deploy", "dashboards")
+    for folder in (*folders, "dashboards/figures"):
         there = {path.name for path in (REPOSITORY / folder).glob("[!_]*.[py][ya]*")}
         assert named[folder] == there, folder
 
@@ -80,3 +101,14 @@ def test_linked_files_and_pictures_exist() -> None:
     local = [link for link in links if not link.startswith("http")]
     assert local
     assert all((REPOSITORY / link).exists() for link in local)
+
+
+def test_nothing_is_left_to_be_filled_in() -> None:
+    known = {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "RAY_AUTH_MODE"}
+    known |= {"MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"}
+    known |= {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR"}
+    known |= {"MONOCON_CACHE", "MONOCON_NUM_KILLS"}
+    known |= {"RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
+    known |= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_MAX_ATTEMPTS"}
+    known |= {"AWS_ENDPOINT_URL"}  # of _S3: digits end what is looked for
+    assert set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", README)) <= known

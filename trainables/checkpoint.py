@@ -23,6 +23,7 @@ import torch
 from trainables.config import TrialConfig
 from trainables.disk import says_where_it_is_full
 from trainables.distributed import WorkerGroup
+from trainables.places import Place, StoreError, exists, is_url, local_copy, rename, write_object
 from trainables.reports import EpochReport
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class CheckpointFile:
     """Where a training keeps its checkpoint, and how often it writes it.
 
     Attributes:
-        path: the file; all workers of a group see the same.
+        path: the file, or the URL of an object; all workers of a group see the same.
         every_s: seconds from the start, and then from one writing, to the next; 0 writes after each
             epoch.
         resend: given each report that is in the file, in order, before a training goes on: who
@@ -62,7 +63,7 @@ class CheckpointFile:
         clock: seconds, for `every_s`.
     """
 
-    path: Path
+    path: Place
     every_s: float
     resend: Callable[[EpochReport], None] = _tell_nobody
     warn: Callable[[str], None] = logger.warning
@@ -78,15 +79,19 @@ class CheckpointFile:
         # Through memory: torch's own writer makes a RuntimeError of a full disk.
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        partial = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}")
+        if is_url(self.path):
+            write_object(self.path, buffer.getvalue())
+            return
+        path = Path(self.path)
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            with says_where_it_is_full(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+            with says_where_it_is_full(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
                 with partial.open("wb") as file:
                     file.write(buffer.getbuffer())
                     file.flush()
                     os.fsync(file.fileno())
-                partial.replace(self.path)
+                partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -95,9 +100,10 @@ class CheckpointFile:
 
         Raises:
             CheckpointError: the file is not what was written, or cannot be read.
+            StoreError: the store does not give it, which says nothing about what is in it.
         """
         try:
-            with self.path.open("rb") as file:
+            with local_copy(self.path) as path, path.open("rb") as file:
                 # torch.load leaves the checksums aside that torch.save made.
                 with zipfile.ZipFile(file) as archive:
                     damaged = archive.testzip()
@@ -108,7 +114,7 @@ class CheckpointFile:
             if not isinstance(content, dict) or content.keys() != _CONTENT:
                 raise ValueError("it holds something else")
             return content
-        except MemoryError:  # says nothing about what is in it
+        except (MemoryError, StoreError):  # says nothing about what is in it
             raise
         except OSError as error:
             raise CheckpointError(f"{self.path} cannot be read ({error.strerror or error})") from error
@@ -122,18 +128,17 @@ class CheckpointFile:
         Raises:
             OSError: it cannot be renamed.
         """
-        aside = self.path.with_name(f"{self.path.name}.unusable")
+        aside = f"{str(self.path).rpartition('/')[2]}.unusable"
         if group.rank == 0:
             with contextlib.suppress(FileNotFoundError):
-                self.path.replace(aside)
-        self.warn(
-            f"{fault}; it is set aside as {aside.name}, and the training starts from its beginning"
-        )
+                rename(self.path, aside)
+        self.warn(f"{fault}; it is set aside as {aside}, and the training starts from its beginning")
 
     def remove_leftovers(self) -> None:
-        """Removes what writers that were killed left half-written."""
-        for partial in self.path.parent.glob(f".{self.path.name}.*"):
-            partial.unlink(missing_ok=True)
+        """Removes what writers that were killed left half-written; a store has no such thing."""
+        if isinstance(self.path, Path):
+            for partial in self.path.parent.glob(f".{self.path.name}.*"):
+                partial.unlink(missing_ok=True)
 
 
 @dataclass
@@ -187,7 +192,7 @@ class Keeper:
         if self._is_writer:
             file.remove_leftovers()
         # The first worker's answer for all: a file may show later on another node.
-        if group.broadcast(file.path.is_file()):
+        if group.broadcast(exists(file.path)):
             self._take_up(file)
         self._written_at = file.clock()
 

@@ -9,3 +9,11 @@ class DataError(ValueError):
 
 class WeightsError(ValueError):
     """The encoder's initial weights cannot be had or do not fit it."""
+
+
+class NoGpuError(RuntimeError):
+    """Ray gave a process a GPU that torch does not find."""
+
+
+class GpuMemoryError(RuntimeError):
+    """A GPU, or a share of one, has too little memory for what runs there."""

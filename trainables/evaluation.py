@@ -11,7 +11,6 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -37,6 +36,7 @@ from trainables.metrics import (
     top_product_labels,
 )
 from trainables.models import Embedder, Features, build_model
+from trainables.places import Place
 from trainables.randomness import derive_seed
 from trainables.reports import (
     CORRELATION,
@@ -45,6 +45,7 @@ from trainables.reports import (
     SPECTRUM,
     SUMMARY,
     TRUNCATION,
+    TRUNCATION_CURVE,
     TRUNCATIONS,
     TSNE,
 )
@@ -52,6 +53,7 @@ from trainables.sentences import SentenceDataset
 from trainables.similarity_evaluation import Parts, evaluate_similarity
 from trainables.snapshots import read_snapshot
 from trainables.spectra import spectrum_table
+from trainables.truncation_curves import CurvePoint, truncation_curve
 from trainables.validation import embed
 from trainables.whole_folder import whole_folder
 
@@ -93,6 +95,7 @@ class Evaluation:
     Attributes:
         metrics: `test_NAME` for every metric of an evaluation.
         truncations: one for each of TRUNCATIONS that is below the embedding's width.
+        curve: fewer numbers of each, for every number of components and the first test queries.
         spectra: per stage (encoder, unnormalized, embedding) the principal variances of all training
             images, validation included: `test_d_eff` is read off the embedding's.
         correlations: per stage the correlation matrix on the validation set.
@@ -102,6 +105,7 @@ class Evaluation:
 
     metrics: dict[str, float]
     truncations: list[Truncation]
+    curve: list[CurvePoint]
     spectra: dict[str, Float[Tensor, " dim"]]
     correlations: dict[str, Float[Tensor, "dim dim"]]
     tsne: np.ndarray
@@ -109,7 +113,7 @@ class Evaluation:
 
 
 def evaluate_snapshot(
-    snapshot_folder: Path, folder: Path, device: str | None = None
+    snapshot_folder: Place, folder: Place, device: str | None = None
 ) -> dict[str, float]:
     """Evaluates a snapshot, writes the results to `folder`, whole or absent, and returns the metrics.
 
@@ -134,6 +138,7 @@ def evaluate_snapshot(
         "epoch": snapshot.report.epoch,
         "test": result.metrics,
         "validation": validation_metrics,
+        "num_embedded": {name: len(part.embedding) for name, part in parts._asdict().items()},
     }
     _write(folder, summary, tables, result.correlations)
     return result.metrics
@@ -172,10 +177,12 @@ def evaluate_features(
     labels = torch.cat([dataset.training.labels, dataset.validation.labels])
     metrics = evaluate(gallery, labels, test.embedding, dataset.test.labels)
     metrics["correlation_rms"] = correlation_rms(test.embedding)
+    ranked = gallery, labels, test.embedding, dataset.test.labels, components
     points, point_labels = test.embedding[:_NUM_TSNE], dataset.test.labels[:_NUM_TSNE]
     return Evaluation(
         metrics={f"test_{name}": value for name, value in metrics.items()},
-        truncations=truncations(gallery, labels, test.embedding, dataset.test.labels, components),
+        truncations=truncations(*ranked),
+        curve=truncation_curve(*ranked),
         spectra={name: found.variances for name, found in spectra.items()},
         correlations={n: correlation_matrix(getattr(validation, stage)) for n, stage in stages.items()},
         tsne=tsne_coordinates(points, components, config.seed),
@@ -233,7 +240,7 @@ def tsne_coordinates(vectors: Float[Tensor, "item dim"], components: Spectrum, s
 
 
 def _write(
-    folder: Path,
+    folder: Place,
     summary: dict[str, object],
     tables: Mapping[str, pd.DataFrame],
     correlations: Mapping[str, Tensor],
@@ -252,6 +259,7 @@ def _tables(result: Evaluation, validation_metrics: dict[str, float]) -> dict[st
     ranks = range(1, NUM_RECALLS + 1)
     return {
         TRUNCATION: pd.DataFrame(result.truncations, columns=Truncation._fields),
+        TRUNCATION_CURVE: pd.DataFrame(result.curve, columns=CurvePoint._fields),
         RECALL: pd.DataFrame(
             {
                 "k": ranks,

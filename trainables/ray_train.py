@@ -9,8 +9,9 @@ A sweep's driver imports this file and trains nothing, so what needs torch is im
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,9 @@ from ray import train, tune
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from trainables.config import TrialConfig
+from trainables.places import Place, is_url, require_shared
 from trainables.reports import EpochReport
+from trainables.temporary_folder import temporary_folder
 
 if TYPE_CHECKING:
     from trainables.validation import Validation
@@ -62,8 +65,8 @@ class SnapshotRule:
         with_embeddings: whether the embeddings are stored beside the weights.
     """
 
-    folder: Callable[[str, int], Path]
-    trace: Callable[[str, int], Path]
+    folder: Callable[[str, int], Place]
+    trace: Callable[[str, int], Place]
     is_wanted: Callable[[], Callable[[EpochReport], bool]]
     with_embeddings: bool
 
@@ -77,41 +80,51 @@ class CheckpointRule:
         every_s: seconds between two writings; infinite for none.
     """
 
-    path: Callable[[str], Path]
+    path: Callable[[str], Place]
     every_s: float
 
 
 def make_trainable(
-    resources: TrialResources, snapshots: SnapshotRule | None, checkpoints: CheckpointRule
+    resources: TrialResources,
+    snapshots: SnapshotRule | None,
+    checkpoints: CheckpointRule,
+    witness: Path | None,
 ) -> Callable[[dict[str, Any]], None]:
     """The function that Ray Tune runs for each trial, with its resources attached.
 
-    Trials of which only the reports matter have no rule for snapshots.
+    Args:
+        resources: of a trial.
+        snapshots: None for trials of which only the reports matter.
+        checkpoints: where they are.
+        witness: a file of the sweep's folder, by which each process sees that it has the same folder;
+            None where that is at a URL.
     """
 
     def train_trial(config: dict[str, Any]) -> None:
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        TorchTrainer(
-            _train_loop,
-            train_loop_config={
-                "trial": config[CONFIG_KEY],
-                "name": config[NAME_KEY],
-                "known_epoch": config.get(KNOWN_EPOCH_KEY, 0),
-                "snapshots": snapshots,
-                "checkpoints": checkpoints,
-                "cpus": resources.cpus,
-                "gpus": resources.gpus,
-                "in_tune_process": resources.workers == 0,
-            },
-            scaling_config=train.ScalingConfig(
-                num_workers=resources.workers,
-                use_gpu=resources.workers > 0 and resources.gpus > 0,
-                resources_per_worker=_resources_of_worker(resources),
-            ),
-            torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
-            run_config=_run_config(resources),
-        ).fit()
+        with _folder_of_group(checkpoints.path(config[NAME_KEY])) as folder:
+            TorchTrainer(
+                _train_loop,
+                train_loop_config={
+                    "trial": config[CONFIG_KEY],
+                    "name": config[NAME_KEY],
+                    "known_epoch": config.get(KNOWN_EPOCH_KEY, 0),
+                    "snapshots": snapshots,
+                    "checkpoints": checkpoints,
+                    "witness": witness,
+                    "cpus": resources.cpus,
+                    "gpus": resources.gpus,
+                    "in_tune_process": resources.workers == 0,
+                },
+                scaling_config=train.ScalingConfig(
+                    num_workers=resources.workers,
+                    use_gpu=resources.workers > 0 and resources.gpus > 0,
+                    resources_per_worker=_resources_of_worker(resources),
+                ),
+                torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+                run_config=_run_config(resources, folder),
+            ).fit()
 
     return tune.with_resources(train_trial, _resources_of_tune_actor(resources))
 
@@ -132,13 +145,24 @@ def _resources_of_worker(resources: TrialResources) -> dict[str, float] | None:
     return {"CPU": resources.cpus, "GPU": resources.gpus}
 
 
-def _run_config(resources: TrialResources) -> train.RunConfig | None:
+@contextlib.contextmanager
+def _folder_of_group(checkpoint: Place) -> Iterator[str]:
+    """Where Ray Train writes for itself what nothing is read from; beside a store the driver's folder
+    need not be on this node.
+    """
+    if not is_url(checkpoint):
+        yield tune.get_context().get_trial_dir()
+        return
+    with temporary_folder() as folder:
+        yield str(folder)
+
+
+def _run_config(resources: TrialResources, folder: str) -> train.RunConfig | None:
     if not resources.workers:
         return None
-    context = tune.get_context()
     return train.RunConfig(
-        name=context.get_trial_id(),
-        storage_path=context.get_trial_dir(),
+        name=tune.get_context().get_trial_id(),
+        storage_path=folder,
         callbacks=[TuneReportCallback()],
     )
 
@@ -148,14 +172,22 @@ def _train_loop(loop: dict[str, Any]) -> None:
 
     from trainables.checkpoint import CheckpointFile
     from trainables.distributed import current_group
+    from trainables.execution import choose_device
+    from trainables.gpu_share import keeps_to_share, require_gpu
     from trainables.training import fit
 
+    report_to = tune.report if loop["in_tune_process"] else train.report
+    if not loop["in_tune_process"]:
+        report_to({})  # the group's first word: it may have waited long for its places
+    if loop["witness"]:
+        require_shared(loop["witness"])
     config = TrialConfig.model_validate(loop["trial"])
+    if loop["gpus"] and config.device == "auto":
+        require_gpu()
     # Ray hides no GPU from an actor that asked for none.
     on_cpu = config.device == "auto" and not loop["gpus"]
     placed = config.model_copy(update={"device": "cpu"}) if on_cpu else config
     torch.set_num_threads(max(1, loop["cpus"]))
-    report_to = tune.report if loop["in_tune_process"] else train.report
 
     def send(report: EpochReport) -> None:
         report_to({REPORT_KEY: json.dumps(report.to_dict())})
@@ -168,7 +200,8 @@ def _train_loop(loop: dict[str, Any]) -> None:
         listener.take_up,
         warn=lambda text: report_to({WARNING_KEY: text}),
     )
-    fit(placed, listener, current_group(), checkpoint)
+    with keeps_to_share(loop["gpus"], choose_device(placed)):
+        fit(placed, listener, current_group(), checkpoint)
 
 
 class TrialListener:

@@ -15,9 +15,13 @@ Task = Literal["classification", "similarity"]
 NUM_RECALLS = 20
 TRUNCATIONS = (128, 64, 16, 8)
 """Numbers of components that a final evaluation cuts embeddings down to (paper, Table 3, and 8)."""
+MANIFEST = "snapshot.json"
+"""The file that makes a folder a snapshot."""
 SUMMARY = "summary.json"
 """This and the next are the files of a final evaluation."""
 TRUNCATION = "truncation.parquet"
+TRUNCATION_CURVE = "truncation_curve.parquet"
+"""The same for every number of components; evaluations from before it was added have none."""
 RECALL = "recall.parquet"
 SPECTRUM = "spectrum.parquet"
 CORRELATION = "correlation.npz"

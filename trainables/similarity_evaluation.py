@@ -25,7 +25,7 @@ from trainables.metrics import (
     spectrum,
 )
 from trainables.models import Features
-from trainables.reports import SPECTRUM, TRUNCATION, TRUNCATIONS, UNTOUCHED
+from trainables.reports import SPECTRUM, TRUNCATION, TRUNCATION_CURVE, TRUNCATIONS, UNTOUCHED
 from trainables.sentences import SentenceDataset, SentencePairs, pairs_spearman
 from trainables.spectra import spectrum_table
 
@@ -53,6 +53,23 @@ class Truncation(NamedTuple):
     reconstruction_error_relative: float
 
 
+class CurvePoint(NamedTuple):
+    """Spearman correlation on the test pairs on the first principal components.
+
+    Attributes:
+        components: number of components kept.
+        num_pairs: all test pairs.
+        spearman_dot: ranked by the inner product of the centred coordinates, `cosine` by their cosine,
+            `euclidean` by their distance.
+    """
+
+    components: int
+    num_pairs: int
+    spearman_dot: float
+    spearman_cosine: float
+    spearman_euclidean: float
+
+
 @dataclass(frozen=True)
 class SimilarityEvaluation:
     """The numbers of one snapshot.
@@ -62,13 +79,15 @@ class SimilarityEvaluation:
             untouched encoder's, `test_untouched_pca_spearman` the same of its first `test_d_eff`
             components (the better of cosine and distance).
         truncations: one for each of TRUNCATIONS below the embedding's width, and one for its d_eff.
-        untouched: the same numbers of the untouched encoder, and for its whole width.
+        curve: correlations for every number of components, the whole width included.
+        untouched: the numbers of `truncations` of the untouched encoder, and for its whole width.
         spectra: per stage (encoder, unnormalized, embedding, untouched) the principal variances.
         correlations: per stage the correlation matrix on the validation sentences.
     """
 
     metrics: dict[str, float]
     truncations: list[Truncation]
+    curve: list[CurvePoint]
     untouched: list[Truncation]
     spectra: dict[str, Float[Tensor, " dim"]]
     correlations: dict[str, Float[Tensor, "dim dim"]]
@@ -79,6 +98,7 @@ class SimilarityEvaluation:
 
         return {
             TRUNCATION: pd.DataFrame(self.truncations, columns=Truncation._fields),
+            TRUNCATION_CURVE: pd.DataFrame(self.curve, columns=CurvePoint._fields),
             UNTOUCHED: pd.DataFrame(self.untouched, columns=Truncation._fields),
             SPECTRUM: spectrum_table(self.spectra),
         }
@@ -119,6 +139,7 @@ def evaluate_similarity(
     return SimilarityEvaluation(
         metrics={f"test_{name}": value for name, value in metrics.items()},
         truncations=truncations(model.test.embedding, dataset.test, spectra["embedding"], sizes),
+        curve=truncation_curve(model.test.embedding, dataset.test, spectra["embedding"]),
         untouched=of_untouched,
         spectra={name: found.variances for name, found in spectra.items()},
         correlations=correlations,
@@ -149,3 +170,24 @@ def truncations(
             )
         )
     return rows
+
+
+def truncation_curve(
+    vectors: Float[Tensor, "item dim"], pairs: SentencePairs, components: Spectrum
+) -> list[CurvePoint]:
+    """Spearman correlations on the first k components of another set, for k from 1 to the width."""
+    assert pairs.scores is not None
+    coordinates = (vectors.double() - components.mean) @ components.components
+    first, second = coordinates[pairs.first], coordinates[pairs.second]
+    dots = (first * second).cumsum(dim=1)
+    closeness = -(first - second).square().cumsum(dim=1)
+    return [
+        CurvePoint(
+            components=k,
+            num_pairs=len(pairs),
+            spearman_dot=rank_correlation(dots[:, k - 1], pairs.scores),
+            spearman_cosine=spearman(first[:, :k], second[:, :k], pairs.scores),
+            spearman_euclidean=rank_correlation(closeness[:, k - 1], pairs.scores),
+        )
+        for k in range(1, coordinates.shape[1] + 1)
+    ]

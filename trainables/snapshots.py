@@ -1,8 +1,8 @@
 """A snapshot: one model of one epoch on disk, enough to use it without the sweep that made it.
 
 A folder with `snapshot.json` (configuration and report), `weights.safetensors`, of a transformer
-`encoder` (its architecture and tokeniser) and, where wanted, `embeddings.safetensors`. Written under a
-temporary name and renamed, so it is whole or absent. Weights are tensors only, none is ever unpickled.
+`encoder` (its architecture and tokeniser) and, where wanted, `embeddings.safetensors`. It is whole or
+absent, in a store too. Weights are tensors only, none is ever unpickled.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor
 from trainables.config import TrialConfig
 from trainables.metrics import Spectrum, reconstruction_errors, spectrum
 from trainables.models import Embedder, build_model
-from trainables.reports import EpochReport
+from trainables.places import Place, is_url, local_copy
+from trainables.reports import MANIFEST, EpochReport
 from trainables.sentences import Sentences
 from trainables.transformer import TransformerEncoder
 from trainables.validation import Validation, embed
 from trainables.whole_folder import whole_folder
 
-MANIFEST = "snapshot.json"
 WEIGHTS = "weights.safetensors"
 EMBEDDINGS = "embeddings.safetensors"
 DESCRIPTION = "encoder"
@@ -54,12 +54,13 @@ class Snapshot:
 
 
 def write_snapshot(
-    folder: Path, config: TrialConfig, validation: Validation, with_embeddings: bool
+    folder: Place, config: TrialConfig, validation: Validation, with_embeddings: bool
 ) -> None:
     """Writes the model of `validation` to `folder`, whole or not at all; replaces what was there.
 
     Raises:
         trainables.disk.DiskFullError: the disk is full; what was there stays.
+        OSError: the store does not take it.
     """
     with whole_folder(folder) as partial:
         weights = {
@@ -76,11 +77,18 @@ def write_snapshot(
 
 
 def read_snapshot(folder: str | Path) -> Snapshot:
-    """Reads a snapshot, on the CPU.
+    """Reads a snapshot, also one at a URL, on the CPU.
 
     Raises:
         ValueError: `folder` holds no snapshot, or its weights are not those of its configuration.
+        OSError: the store does not give it.
     """
+    if is_url(folder):
+        try:
+            with local_copy(folder, must_be_whole=True) as copy:
+                return read_snapshot(copy)
+        except FileNotFoundError:
+            raise ValueError(f"{folder} is not a snapshot: it has no {MANIFEST}") from None
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
         raise ValueError(f"{folder} is not a snapshot: it has no {MANIFEST}")

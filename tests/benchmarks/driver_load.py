@@ -1,8 +1,9 @@
 """A load for the driver of a sweep: everything that it does for a report, a proposal and an end.
 
-A sweep of 10,000 trials, 1,000 at a time, that report ten times each. All of the driver is real: ledger,
-record, study, early stopping, retention, the queue to MLflow and its database. Only Ray is replaced, by
-a loop that calls what Tune calls, in Tune's order, and the trainings, by a formula.
+A sweep of 10,000 trials that report ten times each, 1,000 at a time where nothing else is said. All of
+the driver is real: ledger, record, study, early stopping, retention, the queue to MLflow and its
+database. Only Ray is replaced, by a loop that calls what Tune calls, in Tune's order, and the trainings,
+by a formula.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import psutil
 from rich.console import Console
 
-from dashboards.pareto_front import render
+from dashboards.live_pages import LivePages
 from orchestrator.ask_and_tell import Known, Told
 from orchestrator.budget import SweepStopper, used_up
 from orchestrator.driver import Driver
@@ -41,10 +42,12 @@ from orchestrator.proposals_process import ProposalsProcess
 from orchestrator.record import SweepRecord
 from orchestrator.resume import Plan, read_history
 from orchestrator.retention import OwnFront
+from orchestrator.retries import RetryQueue
 from orchestrator.search import TrialSearcher, searched_trials
 from orchestrator.settings import SweepSettings, load_settings
 from orchestrator.told import known_trials
 from orchestrator.tune_events import TuneEvents
+from orchestrator.watchdog import Watchdog
 from trainables.ray_train import CONFIG_KEY, NAME_KEY, REPORT_KEY
 from trainables.reports import METRICS, TRAINING_METRICS, EpochReport
 
@@ -71,12 +74,14 @@ class Load(NamedTuple):
         mlflow: whether it works; else it is held still, and the queue takes all.
         evaluated: `evaluation.points`.
         resumes: whether the sweep is taken up again afterwards.
+        concurrent: trials at a time.
     """
 
     trials: int = NUM_TRIALS
     mlflow: bool = True
     evaluated: str = "front"
     resumes: bool = False
+    concurrent: int = NUM_CONCURRENT
 
 
 class Window(NamedTuple):
@@ -243,7 +248,7 @@ def _measure(folder: Path, load: Load) -> Cost:
     paths = SweepPaths.of(settings.storage, "sweep")
     with Path(os.devnull).open("w") as nowhere:
         console = Console(file=nowhere)
-        driver = Driver(Plan(settings, "sweep", paths), [], render, console)
+        driver = Driver(Plan(settings, "sweep", paths), [], LivePages, console)
         gate = threading.Event()
         if not load.mlflow:
             vars(driver.tracker.runs)["create_child"] = lambda trial, at: gate.wait()
@@ -281,12 +286,20 @@ class _Loop:
         self._driver, self._load, self._clock = driver, load, clock
         _time_parts(driver, clock)
         settings, record = driver.settings, driver.record
-        self._stopper = SweepStopper(None, lambda: True)
+        self._stopper = SweepStopper(None)
         self._stopper.start(lambda: used_up(settings.search, record))
         early_stopping = EarlyStopping(driver.stopping, record)
-        self._callback = TuneEvents(driver.emit, record, self._stopper, early_stopping.reasons)
+        self._callback = TuneEvents(
+            driver.emit,
+            record,
+            self._stopper,
+            early_stopping.reasons,
+            RetryQueue(),
+            settings.max_retries,
+            Watchdog(settings.trial_timeout),
+        )
         trials = searched_trials(settings, record, driver.proposals.ask, driver.emit)
-        self._searcher = TrialSearcher(trials, NUM_CONCURRENT)
+        self._searcher = TrialSearcher(trials, lambda: load.concurrent, RetryQueue())
         self._decide = clock.timed("early stopping", early_stopping.on_trial_result)
         self._make_rule = OwnFront(settings.objectives)
         self._floor = _Floor(driver.paths.root / "floor")
@@ -301,7 +314,7 @@ class _Loop:
         self._clock.slowest_s = 0.0  # the first proposal waits for the study's process to be ready
         begun = time.perf_counter()
         while num_ended < self._load.trials and time.perf_counter() - begun < LOOP_LIMIT_S:
-            has_room = num_proposed < self._load.trials and len(self._live) < NUM_CONCURRENT
+            has_room = num_proposed < self._load.trials and len(self._live) < self._load.concurrent
             if has_room and self._start(num_proposed):
                 num_proposed += 1
                 continue
@@ -335,7 +348,7 @@ class _Loop:
     def _report(self, trial: Any, is_wanted: Callable[[EpochReport], bool]) -> None:
         report: EpochReport = trial.report()
         if is_wanted(report):
-            _write_snapshot(self._driver.paths.snapshot(trial.config[NAME_KEY], report.epoch))
+            _write_snapshot(Path(self._driver.paths.snapshot(trial.config[NAME_KEY], report.epoch)))
         result = {REPORT_KEY: json.dumps(report.to_dict())}
         with self._clock.call_of_tune():
             self._stopper.stop_all()
@@ -426,7 +439,7 @@ def _resume(settings: SweepSettings, paths: SweepPaths, console: Console) -> dic
         Proposals(settings, known_trials(settings, history))
     del record
     with timed("driver"):
-        driver = Driver(Plan(settings, "sweep", paths, history), [], render, console)
+        driver = Driver(Plan(settings, "sweep", paths, history), [], LivePages, console)
     driver.tracker.close(0)
     driver.mlflow.close()
     driver.proposals.close()
@@ -497,9 +510,11 @@ if __name__ == "__main__":
     parser.add_argument("trials", type=int)
     parser.add_argument("--held", action="store_true", help="MLflow held still")
     parser.add_argument("--evaluated", default="front")
+    parser.add_argument("--concurrent", type=int, default=NUM_CONCURRENT)
     parser.add_argument("--ask", nargs="*", default=[], metavar="SAMPLER", help="proposals besides")
     options = parser.parse_args()
-    cost = measure(Load(options.trials, not options.held, options.evaluated, resumes=True))
+    load = Load(options.trials, not options.held, options.evaluated, True, options.concurrent)
+    cost = measure(load)
     for window in cost.windows:
         print(f"{reports_per_s([window]):.0f}/s", window)
     print(dict(sorted(cost.shares_s.items(), key=lambda part: -part[1])))

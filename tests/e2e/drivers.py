@@ -11,15 +11,17 @@ from pathlib import Path
 from rich.console import Console
 from sweep_runs import TINY, wait_for
 
-from dashboards.pareto_front import render
+from dashboards.live_pages import LivePages
 from orchestrator.driver import Driver
 from orchestrator.events import TrialEnded, TrialImported, TrialProposed, TrialReported, TrialStarted
+from orchestrator.lease import Lease
 from orchestrator.paths import SweepPaths
-from orchestrator.resume import Plan, read_history, require_same
+from orchestrator.resume import Plan, is_there, read_history, require_same
 from orchestrator.search_space import to_trial_config
 from orchestrator.settings import SweepSettings, load_settings
 from orchestrator.sweep_log import LOGGERS
-from trainables.reports import METRICS, EpochReport
+from trainables.reports import MANIFEST, METRICS, EpochReport
+from trainables.whole_folder import whole_folder
 
 
 def settings_of(folder: Path, *overrides: str) -> SweepSettings:
@@ -27,14 +29,16 @@ def settings_of(folder: Path, *overrides: str) -> SweepSettings:
     return load_settings(TINY, [*places, "search.sampler=tpe", *overrides])
 
 
-def open_driver(settings: SweepSettings, imports: Sequence[TrialImported] = ()) -> Driver:
+def open_driver(
+    settings: SweepSettings, imports: Sequence[TrialImported] = (), lease: Lease | None = None
+) -> Driver:
     """A new sweep, or the rest of the one that is there."""
     paths = SweepPaths.of(settings.storage, "s")
-    history = read_history(paths) if paths.ledger.exists() else []
+    history = read_history(paths) if is_there(paths) else []
     if history:
         require_same(history, settings)
-    plan = Plan(settings, "s", paths, history, imports)
-    return Driver(plan, [], render, Console(file=io.StringIO(), width=200))
+    plan = Plan(settings, "s", paths, history, imports, lease)
+    return Driver(plan, [], LivePages, Console(file=io.StringIO(), width=200))
 
 
 def report(epoch: int, accuracy: float, d_eff: float) -> dict[str, object]:
@@ -54,9 +58,9 @@ def search(driver: Driver, accuracy: float, d_eff: float) -> None:
     number, values, state = wait_for(driver.proposals.ask)
     name, config = f"trial-{number:04d}", to_trial_config(driver.settings.trial, values).model_dump()
     driver.emit(TrialProposed(name, number, values, config, time.time(), state))
-    folder = driver.paths.snapshot(name, 3)
-    folder.mkdir(parents=True)
-    (folder / "weights.safetensors").write_bytes(b"weights")
+    with whole_folder(driver.paths.snapshot(name, 3)) as folder:
+        (folder / "weights.safetensors").write_bytes(b"weights")
+        (folder / MANIFEST).write_bytes(b"{}")
     train(driver, name, accuracy, d_eff)
 
 

@@ -7,15 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from servers import wait_for
 
 from orchestrator.events import Event
 from orchestrator.ledger import read_ledger
@@ -103,20 +102,12 @@ def run_sweep(
             if while_running:
                 while_running(psutil.Process(process.pid))
             stdout, stderr = process.communicate(timeout=240)
-        except BaseException:
+        except BaseException as fault:
             os.killpg(process.pid, signal.SIGKILL)
+            stdout, stderr = process.communicate()
+            fault.add_note(f"the sweep had said:\n{stdout}\n{stderr}")
             raise
     return SweepRun(folder, name, process.returncode, stdout, stderr)
-
-
-def wait_for(look: Callable[[], Any], timeout_s: float = 180) -> Any:
-    """What `look` returns once it is neither None nor false."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(0.05)
-    raise AssertionError("it did not happen in time")
 
 
 def assert_ends_with_its_starter(folder: Path, starts: str, is_killed: bool) -> None:

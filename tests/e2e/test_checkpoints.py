@@ -36,7 +36,7 @@ def progress_of(paths: SweepPaths, trial: str) -> dict[str, Any]:
     """How far a trial's checkpoint is; nothing where there is none."""
     path = paths.checkpoint(trial)
     try:
-        return CheckpointFile(path, 0.0).read()["progress"] if path.exists() else {}
+        return CheckpointFile(path, 0.0).read()["progress"] if Path(path).exists() else {}
     except CheckpointError:  # it ended meanwhile
         return {}
 
@@ -75,7 +75,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepRun, dict[str
     assert live(killed_in=WHOLE).returncode == -signal.SIGKILL
     held = progress_of(paths, WHOLE)
     assert live(killed_in=DAMAGED).returncode == -signal.SIGKILL
-    damaged = paths.checkpoint(DAMAGED)
+    damaged = Path(paths.checkpoint(DAMAGED))
     damaged.write_bytes(damaged.read_bytes()[:-100])
     sweep = live("--set", "checkpoint_every=1d")
     assert sweep.returncode == 0, sweep.stderr

@@ -4,55 +4,57 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from sweep_runs import run_sweep, wait_for
+import torch
+from heads import running_head
+from servers import free_port, listens
+from sweep_runs import REPOSITORY, TINY, command, run_sweep
 
 pytestmark = pytest.mark.slow
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a head node as `ray start` makes it, stopped again without `ray stop`."""
-    port = _free_port()
-    process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus", "2",
-         "--port", str(port), "--include-dashboard=false", "--disable-usage-stats"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    wait_for(lambda: _listens(port))
-    yield f"127.0.0.1:{port}"
-    children = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGTERM)
-    psutil.wait_procs(children, timeout=10)
-    for child in children:
-        if child.is_running():
-            child.kill()
-    process.wait()
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
+    """The address of a head node as `ray start` makes it; that it has a GPU is only said."""
+    port = free_port()
+    with running_head("--include-dashboard=false", "--num-gpus", "1", port=port, environment={}):
+        yield f"127.0.0.1:{port}"
 
 
 def test_sweep_joins_a_cluster_and_leaves_it_running(cluster: str, tmp_path: Path) -> None:
     sweep = run_sweep(tmp_path, "joined", "--trials", "2", "--address", cluster)
     assert sweep.returncode == 0, sweep.stdout + sweep.stderr
     assert sweep.record.count("completed") == 2
-    assert _listens(int(cluster.rpartition(":")[2]))
+    assert listens(int(cluster.rpartition(":")[2]))
+
+
+def test_a_gpu_that_torch_does_not_find_is_refused(cluster: str, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("needs a machine without a GPU")
+    sweep = run_sweep(tmp_path, "slow", "--set", "resources.gpus=1", "--address", cluster)
+    assert sweep.returncode == 2
+    assert "resources.gpus=1: Ray gave this process a GPU of " in sweep.stderr
+    assert "finds none; see the driver there (nvidia-smi), or set resources.gpus to 0" in sweep.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_waits_for_nodes_can_be_stopped(
+    number: signal.Signals, cluster: str, tmp_path: Path
+) -> None:
+    settings = ("--set", "resources.cpus=64", "--set", "resources.wait_for_nodes=10m")
+    with subprocess.Popen(
+        [*command(tmp_path, "waits", TINY, *settings), "--address", cluster],
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as sweep:  # fmt: skip
+        assert sweep.stdout is not None and sweep.stderr is not None
+        assert next(line for line in sweep.stdout if line.startswith("waiting up to 600 s for a node"))
+        sweep.send_signal(number)
+        assert sweep.wait(60) == 130
+        assert sweep.stderr.read() == "interrupted\n"
+    assert list(tmp_path.iterdir()) == []

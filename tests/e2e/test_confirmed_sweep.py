@@ -10,6 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 from sweep_runs import SweepRun, run_sweep, wait_for
+from tracked_story import assert_mlflow_tells_the_story
 
 from orchestrator.confirmation import confirmations
 from orchestrator.events import (
@@ -82,6 +83,10 @@ def test_what_had_ended_is_not_repeated_and_what_had_not_goes_on(confirmed: Swee
     assert len(reported) == len(set(reported))
 
 
+def test_mlflow_alone_tells_the_story(confirmed: SweepRun) -> None:
+    assert_mlflow_tells_the_story(confirmed)
+
+
 def test_the_search_is_as_without_it(confirmed: SweepRun) -> None:
     record = confirmed.record
     assert list(record.trials) == [f"trial-{number:04d}" for number in range(4)]
@@ -93,7 +98,7 @@ def test_the_search_is_as_without_it(confirmed: SweepRun) -> None:
 
 def test_nothing_but_reports_is_kept_of_them(confirmed: SweepRun) -> None:
     for trial in confirmed.record.confirming:
-        assert not [place for place in confirmed.paths.written_for(trial) if place.exists()]
+        assert not [place for place in confirmed.paths.written_for(trial) if Path(place).exists()]
 
 
 def test_mlflow_has_a_run_of_each_with_what_it_confirms(confirmed: SweepRun) -> None:

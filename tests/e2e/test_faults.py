@@ -33,12 +33,14 @@ def _wait_for_reports(folder: Path, name: str, num_reports: int) -> None:
     wait_for(lambda: ledger.exists() and ledger.read_text().count("TrialReported") >= num_reports)
 
 
-def test_killed_trial_is_recorded_and_the_others_go_on(tmp_path: Path, no_ray_left: None) -> None:
+def test_a_trial_that_dies_once_too_often_is_recorded_and_the_others_go_on(
+    tmp_path: Path, no_ray_left: None
+) -> None:
     def kill_one(driver: psutil.Process) -> None:
         _wait_for_reports(tmp_path, "killed", 3)
         wait_for(lambda: training_processes(driver))[0].kill()
 
-    epochs = _set("trial.epochs=40", "trial.patience_epochs=null")
+    epochs = _set("trial.epochs=40", "trial.patience_epochs=null", "max_retries=0")
     sweep = run_sweep(tmp_path, "killed", *HEALTHY, *epochs, while_running=kill_one)
     assert sweep.returncode == 0
     failed = [trial for trial in sweep.record.trials.values() if trial.status == "failed"]
@@ -109,13 +111,13 @@ def test_the_front_can_be_seen_while_the_sweep_runs(tmp_path: Path) -> None:
         def pages() -> list[str]:
             return [artifact.path for artifact in client.list_artifacts(parent.info.run_id)]
 
-        wait_for(lambda: "pareto_front.html" in pages(), timeout_s=30)
+        wait_for(lambda: "report.html" in pages(), timeout_s=30)
         assert client.get_run(parent.info.run_id).info.status == "RUNNING"
         seen.extend(pages())
         driver.send_signal(signal.SIGTERM)
 
     sweep = run_sweep(tmp_path, "live", *HEALTHY, *LONG, while_running=look)
-    assert {"pareto_front.html", "pareto_front.csv", "sweep.yaml"} <= set(seen)
+    assert {"report.html", "pareto_front.csv", "sweep.yaml"} <= set(seen)
     assert sweep.returncode == 130
     assert sweep.record.reason == "interrupted by SIGTERM"
 
@@ -151,7 +153,7 @@ def test_interrupt_ends_tidily_with_the_front_so_far(tmp_path: Path, no_ray_left
     assert sweep.parent.info.status == "KILLED"
     assert {child.info.status for child in sweep.children.values()} == {"KILLED"}
     front = sweep.client.list_artifacts(sweep.parent.info.run_id)
-    assert "pareto_front.html" in [artifact.path for artifact in front]
+    assert "report.html" in [artifact.path for artifact in front]
 
 
 def test_time_budget_ends_the_sweep(tmp_path: Path, no_ray_left: None) -> None:

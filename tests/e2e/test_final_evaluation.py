@@ -15,11 +15,20 @@ from sweep_runs import EVALUATED, SweepRun, run_sweep, wait_for
 
 from orchestrator.events import PointEvaluated, SweepEnded, TrialEnded
 from orchestrator.ledger import read_ledger
+from orchestrator.pages import SWEEP_PAGE
 from orchestrator.paths import SweepPaths
 from trainables.config import DataConfig
-from trainables.evaluation import CORRELATION, RECALL, SPECTRUM, SUMMARY, TRUNCATION, TSNE
 from trainables.images import load_images
 from trainables.metrics import evaluate
+from trainables.reports import (
+    CORRELATION,
+    RECALL,
+    SPECTRUM,
+    SUMMARY,
+    TRUNCATION,
+    TRUNCATION_CURVE,
+    TSNE,
+)
 from trainables.snapshots import WEIGHTS, read_snapshot
 from trainables.validation import embed
 
@@ -60,7 +69,8 @@ def test_mlflow_holds_the_data_of_the_figures(tiny_sweep: SweepRun) -> None:
     event = _evaluations(tiny_sweep)[0]
     run_id, place = tiny_sweep.children[event.trial].info.run_id, f"evaluations/epoch-{event.epoch:04d}"
     files = {Path(file.path).name for file in tiny_sweep.client.list_artifacts(run_id, place)}
-    assert files == {SUMMARY, TRUNCATION, RECALL, SPECTRUM, CORRELATION, TSNE}
+    tables = {TRUNCATION, TRUNCATION_CURVE, RECALL, SPECTRUM, TSNE}
+    assert files == {SUMMARY, CORRELATION, SWEEP_PAGE, *tables}
     summary = Path(tiny_sweep.client.download_artifacts(run_id, f"{place}/{SUMMARY}"))
     assert json.loads(summary.read_text())["test"] == event.metrics
     traces = {file.path for file in tiny_sweep.client.list_artifacts(run_id, "traces")}
@@ -113,7 +123,7 @@ def test_failed_evaluation_is_told_and_the_others_go_on(tmp_path: Path, no_ray_l
     points = ("--set", "evaluation.points=best")
     sweep = run_sweep(tmp_path, "damaged", *HEALTHY, *points, while_running=damage)
     failed = [event for event in _evaluations(sweep) if event.reason]
-    assert [paths.snapshot(event.trial, event.epoch) / WEIGHTS for event in failed] == damaged
+    assert [Path(paths.snapshot(event.trial, event.epoch)) / WEIGHTS for event in failed] == damaged
     assert "do not fit" in failed[0].reason
     assert len(_evaluations(sweep)) > 1
     assert sweep.returncode == 1

@@ -10,7 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from stories import state_of
 from sweep_runs import EVALUATED, TINY, SweepRun
+from tracked_story import assert_mlflow_tells_the_story
 
 from orchestrator.events import SweepEnded, TrialEnded, TrialProposed, TrialStarted
 from orchestrator.retention import RetentionRule, wanted_snapshots
@@ -116,7 +118,9 @@ def test_parent_holds_the_front_and_the_settings(tiny_sweep: SweepRun) -> None:
     front = {(point.trial, point.epoch) for point in tiny_sweep.record.front}
     assert set(zip(table["trial"], table["epoch"], strict=True)) == front
     assert table["run_id"].tolist() == [tiny_sweep.children[t].info.run_id for t in table["trial"]]
-    assert "Plotly.newPlot" in _text(tiny_sweep, run_id, "pareto_front.html")
+    page = state_of(_text(tiny_sweep, run_id, "report.html"))
+    assert page["title"] == "tiny" and "4 of 4" in page["summary"]
+    assert {"front", "hypervolume", "trajectories"} <= page["figures"].keys()
 
 
 def test_resolved_settings_run_the_same_sweep_again(tiny_sweep: SweepRun) -> None:
@@ -155,7 +159,7 @@ def test_weights_from_mlflow_give_the_reported_numbers(tiny_sweep: SweepRun) -> 
 
 def test_stored_embeddings_are_those_of_the_model(tiny_sweep: SweepRun) -> None:
     point = tiny_sweep.record.front.sorted()[0]
-    folder = tiny_sweep.paths.snapshot(point.trial, point.epoch)
+    folder = Path(tiny_sweep.paths.snapshot(point.trial, point.epoch))
     vectors, known = restore_embeddings(folder / EMBEDDINGS, "test")
     test = load_images("digits", DataConfig(), CPU).test
     exact = embed(read_snapshot(folder).model, test).embedding
@@ -168,3 +172,7 @@ def test_experiment_is_marked_as_model_training(tiny_sweep: SweepRun) -> None:
     experiment = tiny_sweep.client.get_experiment(tiny_sweep.parent.info.experiment_id)
     assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert experiment.artifact_location == f"file://{tiny_sweep.folder}/mlartifacts/tiny"
+
+
+def test_mlflow_alone_tells_the_story(tiny_sweep: SweepRun) -> None:
+    assert_mlflow_tells_the_story(tiny_sweep)

@@ -79,7 +79,7 @@ def test_points_of_own_images_are_evaluated_on_their_test_images(sweep: SweepRun
 
 def test_a_snapshot_embeds_images_of_the_size(sweep: SweepRun) -> None:
     point = next(iter(sweep.record.front))
-    folder = sweep.paths.snapshot(point.trial, point.epoch)
+    folder = Path(sweep.paths.snapshot(point.trial, point.epoch))
     assert read_snapshot(folder).config.data.image_size == 16
     vectors, known = restore_embeddings(folder / "embeddings.safetensors", "test")
     assert vectors.shape == (NUM_IMAGES // 10, 128) and len(known["labels"]) == NUM_IMAGES // 10

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from stories import state_of
 from sweep_runs import EVALUATED, SweepRun, run_sweep
+from tracked_story import assert_mlflow_tells_the_story
 
 from orchestrator.events import RunOpened, TrialImported
 from orchestrator.export import main as export
@@ -78,9 +80,14 @@ def test_the_pages_say_where_imported_points_are_from(imported: SweepRun, tmp_pa
     sources = pd.read_csv(io.StringIO(table.read_text()), keep_default_na=False)["source"].tolist()
     record = imported.record
     assert sorted(sources) == sorted(record.trial(point.trial).source for point in record.front)
-    page = Path(imported.client.download_artifacts(run_id, "pareto_front.html", str(tmp_path)))
-    assert "<th>from</th>" in page.read_text()
-    assert "<td>tiny/trial-" in page.read_text()
+    page = Path(imported.client.download_artifacts(run_id, "report.html", str(tmp_path)))
+    points = state_of(page.read_text())["sections"][1]["html"]
+    assert "<th>from</th>" in points
+    assert "<td>tiny/trial-" in points
+
+
+def test_mlflow_alone_tells_the_story(imported: SweepRun) -> None:
+    assert_mlflow_tells_the_story(imported)
 
 
 def test_mlflow_gives_the_same_points(tiny_sweep: SweepRun, imported: SweepRun) -> None:

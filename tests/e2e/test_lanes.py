@@ -6,9 +6,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sweep_runs import SweepRun, run_sweep
+from resumable_sweeps import num_lines
+from sweep_runs import SweepRun, run_sweep, wait_for
 
-from orchestrator.events import TrialReported
+from orchestrator.events import TrialReported, TrialRetried
 from orchestrator.retention import RetentionRule, wanted_snapshots
 
 pytestmark = pytest.mark.slow
@@ -48,3 +49,26 @@ def test_worker_group_trains_the_same_as_the_warm_actor(
     folders = (group.paths.root / "snapshots").glob("*/*")
     stored = {(f.parent.name, int(f.name.removeprefix("epoch-"))) for f in folders}
     assert stored == wanted_snapshots(group.record, RetentionRule())
+
+
+def test_a_worker_that_dies_takes_its_group_along_and_another_goes_on(
+    tmp_path: Path, no_ray_left: None
+) -> None:
+    if (psutil.cpu_count() or 1) < 2:
+        pytest.skip("needs 2 CPUs")
+    ledger = tmp_path / "runs" / "broken" / "ledger.jsonl"
+
+    def kill_one(driver: psutil.Process) -> None:
+        wait_for(lambda: num_lines(ledger, "TrialReported") >= 2)
+        workers = [p for p in driver.children(recursive=True) if "TrainWorker" in " ".join(p.cmdline())]
+        assert len(workers) == 2
+        workers[1].kill()
+
+    settings = ("resources.workers=2", "trial.epochs=60", "trial.patience_epochs=null", FIRST_TRIAL)
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    sweep = run_sweep(tmp_path, "broken", "--trials", "1", *arguments, while_running=kill_one)
+    assert sweep.returncode == 0, sweep.stdout + sweep.stderr
+    assert [type(e) for e in sweep.events].count(TrialRetried) == 1
+    assert sweep.record.trials["trial-0000"].status == "completed"
+    epochs = [e.report["epoch"] for e in sweep.events if isinstance(e, TrialReported)]
+    assert epochs == list(range(3, 61, 3))

@@ -23,6 +23,7 @@ from orchestrator.events import SweepEnded, TrialProposed, TrialReported, TrialS
 from orchestrator.ledger import read_ledger
 from orchestrator.proposals import Proposals
 from orchestrator.proposals_process import ProposalsProcess
+from orchestrator.retries import RetryQueue
 from orchestrator.search import TrialSearcher, searched_trials
 from orchestrator.settings import SweepSettings
 from trainables.ray_train import NAME_KEY
@@ -277,7 +278,9 @@ def driver(tmp_path: Path) -> Iterator[Callable[[], Driver]]:
 
 def searcher_of(driver: Driver) -> TrialSearcher:
     ask, emit = driver.proposals.ask, driver.emit
-    return TrialSearcher(searched_trials(driver.settings, driver.record, ask, emit), 2)
+    return TrialSearcher(
+        searched_trials(driver.settings, driver.record, ask, emit), lambda: 2, RetryQueue()
+    )
 
 
 def start(driver: Driver, searcher: TrialSearcher) -> str:

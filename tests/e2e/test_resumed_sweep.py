@@ -16,6 +16,7 @@ import psutil
 import pytest
 from resumable_sweeps import RESUMABLE, is_dead, num_lines, stories
 from sweep_runs import SweepRun, run_sweep, wait_for
+from tracked_story import assert_mlflow_tells_the_story
 
 from orchestrator.events import SweepResumed
 from orchestrator.proposals import Proposals
@@ -146,6 +147,10 @@ def test_mlflow_agrees_with_the_ledger_of_a_killed_sweep(killed: SweepRun) -> No
         at = {p.epoch for p in record.front if p.trial == trial.name}
         stored = killed.client.list_artifacts(run.info.run_id, "snapshots")
         assert {int(a.path.rsplit("-", 1)[1]) for a in stored} == at
+
+
+def test_mlflow_alone_tells_the_story(killed: SweepRun) -> None:
+    assert_mlflow_tells_the_story(killed)
 
 
 def test_the_folder_of_a_killed_sweep_holds_the_fronts_snapshots_only(killed: SweepRun) -> None:

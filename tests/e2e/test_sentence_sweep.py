@@ -12,9 +12,20 @@ import torch
 from sweep_runs import SweepRun, run_sweep
 from tiny_sentences import WIDTH, write_csv, write_pairs, write_scored_pairs, write_transformer
 
-from orchestrator.events import PointEvaluated
+from orchestrator.environment import DATA_DIGEST
+from orchestrator.events import PointEvaluated, SweepStarted
+from orchestrator.mlflow_values import read_environment
+from orchestrator.pages import SWEEP_PAGE
 from orchestrator.settings import load_settings
-from trainables.reports import CORRELATION, SPECTRUM, SUMMARY, TRUNCATION, UNTOUCHED, metrics_of
+from trainables.reports import (
+    CORRELATION,
+    SPECTRUM,
+    SUMMARY,
+    TRUNCATION,
+    TRUNCATION_CURVE,
+    UNTOUCHED,
+    metrics_of,
+)
 from trainables.sentences import load_sentences, pairs_spearman
 from trainables.snapshots import EMBEDDINGS, read_snapshot, restore_embeddings
 from trainables.validation import embed
@@ -81,7 +92,8 @@ def test_mlflow_holds_the_data_of_the_figures(sweep: SweepRun, tmp_path: Path) -
     event = next(event for event in sweep.events if isinstance(event, PointEvaluated))
     run_id, place = sweep.children[event.trial].info.run_id, f"evaluations/epoch-{event.epoch:04d}"
     files = {Path(file.path).name for file in sweep.client.list_artifacts(run_id, place)}
-    assert files == {SUMMARY, TRUNCATION, UNTOUCHED, SPECTRUM, CORRELATION}
+    tables = {TRUNCATION, TRUNCATION_CURVE, UNTOUCHED, SPECTRUM}
+    assert files == {SUMMARY, CORRELATION, SWEEP_PAGE, *tables}
     folder = Path(sweep.client.download_artifacts(run_id, place, str(tmp_path)))
     untouched = pd.read_parquet(folder / UNTOUCHED).set_index("components")
     alike = untouched.loc[int(event.metrics["test_d_eff"])]
@@ -96,7 +108,7 @@ def test_mlflow_holds_the_data_of_the_figures(sweep: SweepRun, tmp_path: Path) -
 
 def test_stored_embeddings_come_with_their_pairs(sweep: SweepRun) -> None:
     point = sweep.record.front.sorted()[0]
-    path = sweep.paths.snapshot(point.trial, point.epoch) / EMBEDDINGS
+    path = Path(sweep.paths.snapshot(point.trial, point.epoch)) / EMBEDDINGS
     vectors, known = restore_embeddings(path, "validation")
     assert set(known) == {"first", "second", "scores"}
     assert len(known["first"]) == len(known["scores"]) == 15 and len(vectors) > max(known["first"])
@@ -173,4 +185,7 @@ def test_changed_pairs_are_not_resumed(tmp_path: Path, no_ray_left: None) -> Non
     resumed = run_sweep(tmp_path, "changed", *more, file=space, resumed=True)
     assert resumed.returncode == 0, resumed.stderr
     assert [trial.status for trial in resumed.record.trials.values()] == ["completed"] * 2
-    assert not any("digest" in tag for tag in resumed.parent.data.tags)
+    started = resumed.events[0]
+    assert isinstance(started, SweepStarted)
+    digests = {name: text for name, text in started.environment.items() if name.startswith(DATA_DIGEST)}
+    assert len(digests) == 1 and digests.items() <= read_environment(resumed.parent.data.tags).items()

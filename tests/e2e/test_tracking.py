@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,18 +12,21 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from sweep_runs import TINY, wait_for
+from servers import free_port, is_healthy, wait_for
+from sweep_runs import TINY
 
-from dashboards.pareto_front import render
 from orchestrator.events import Event, SweepEnded, SweepStarted, TrialEnded, TrialProposed, TrialReported
 from orchestrator.mlflow_runs import MlflowRuns
+from orchestrator.pages import DESCRIPTION, SWEEP_PAGE, Links
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.retention import RetentionRule
 from orchestrator.search_space import to_trial_config
-from orchestrator.settings import SweepSettings, load_settings, to_yaml
+from orchestrator.settings import SweepSettings, load_settings
+from orchestrator.settings_text import to_yaml
 from orchestrator.tracking import Tracker
 from orchestrator.tracking_check import check_tracking
+from orchestrator.trials import Trial
 from trainables.reports import METRICS, EpochReport
 
 pytestmark = pytest.mark.slow
@@ -36,9 +37,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
@@ -48,14 +47,7 @@ class Server:
              "--artifacts-destination", str(self.folder / "artifacts")],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        wait_for(self._answers)
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=1) as response:
-                return response.status == 200
-        except OSError:
-            return False
+        wait_for(lambda: is_healthy(self.uri))
 
     def stop(self) -> None:
         import os
@@ -73,6 +65,17 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.stop()
 
 
+class OnePage:
+    """Stands for `Pages`: there is no ledger to draw from."""
+
+    def draw_sweep(self, into: Path, links: Links, experiment_id: str) -> None:
+        (into / SWEEP_PAGE).write_text(links["runs"] if links else "")
+        (into / DESCRIPTION).write_text("a description")
+
+    def draw_point(self, trial: str, epoch: int, into: Path, links: Links) -> None:
+        (into / SWEEP_PAGE).write_text(f"{trial}, {epoch}")
+
+
 def open_tracker(
     settings: SweepSettings, sweep: str, paths: SweepPaths, environment: dict[str, str]
 ) -> Tracker:
@@ -85,7 +88,7 @@ def open_tracker(
         lambda trial, run_id: None,
     )
     runs.open(to_yaml(settings))
-    return Tracker(runs, sweep, paths, RetentionRule(), render)
+    return Tracker(runs, paths, RetentionRule(), OnePage())
 
 
 def _report(epoch: int, accuracy: float) -> dict[str, object]:
@@ -118,7 +121,7 @@ def test_server_that_goes_away_loses_nothing(
         if number == 1:
             server.stop()
         emit(TrialReported(trial, _report(number + 1, 0.5 + number / 10), time.time()))
-        folder = paths.snapshot(trial, number + 1)
+        folder = Path(paths.snapshot(trial, number + 1))
         folder.mkdir(parents=True)
         (folder / "snapshot.json").write_text("{}")
         emit(TrialEnded(trial, "completed", "", time.time()))
@@ -138,7 +141,7 @@ def test_server_that_goes_away_loses_nothing(
         history = client.get_metric_history(run_id, "knn_accuracy")
         assert [(m.step, m.value) for m in history] == [(number + 1, 0.5 + number / 10)]
         assert client.list_artifacts(run_id, f"snapshots/epoch-{number + 1:04d}")
-    assert "pareto_front.html" in [a.path for a in client.list_artifacts(tracker.runs.run_id)]
+    assert SWEEP_PAGE in [a.path for a in client.list_artifacts(tracker.runs.run_id)]
 
 
 def test_snapshot_that_leaves_the_front_leaves_mlflow_too(tmp_path: Path) -> None:
@@ -151,7 +154,7 @@ def test_snapshot_that_leaves_the_front_leaves_mlflow_too(tmp_path: Path) -> Non
     tracker = open_tracker(settings, "leaves", paths, {})
     for number, accuracy in enumerate([0.5, 0.9]):
         trial = f"trial-{number:04d}"
-        folder = paths.snapshot(trial, 5)
+        folder = Path(paths.snapshot(trial, 5))
         folder.mkdir(parents=True)
         (folder / "weights.safetensors").write_bytes(b"weights")
         for event in (
@@ -230,7 +233,7 @@ def test_snapshot_that_is_gone_is_missed_only_where_it_is_wanted(tmp_path: Path,
     for index, accuracy in enumerate([0.5, 0.9]):
         trial = f"trial-{index:04d}"
         if index != number:
-            paths.snapshot(trial, 5).mkdir(parents=True)
+            Path(paths.snapshot(trial, 5)).mkdir(parents=True)
         record.apply(TrialProposed(trial, index, {}, settings.trial.model_dump(), 0.0))
         record.apply(TrialReported(trial, _report(5, accuracy), 0.0))
         tracker(TrialProposed(trial, index, {}, settings.trial.model_dump(), 0.0), record)
@@ -240,3 +243,50 @@ def test_snapshot_that_is_gone_is_missed_only_where_it_is_wanted(tmp_path: Path,
         tracker(event, record)
     assert tracker.close(patience_s=30) == 0
     assert tracker.num_refused == number
+
+
+def test_snapshot_whose_storage_is_away_is_sent_once_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load_settings(
+        TINY, [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"storage={tmp_path}/runs"]
+    )
+    paths = SweepPaths.of(settings.storage, "away")
+    Path(paths.snapshot("trial-0000", 5)).mkdir(parents=True)
+    Path(paths.snapshot("trial-0000", 5), "snapshot.json").write_text("{}")
+    paths.settings.write_text(to_yaml(settings))
+    record = SweepRecord.of(settings)
+    tracker = open_tracker(settings, "away", paths, {})
+    proposed = TrialProposed("trial-0000", 0, {}, settings.trial.model_dump(), 0.0)
+    for event in (proposed, TrialReported("trial-0000", _report(5, 0.5), 0.0)):
+        record.apply(event)
+        tracker(event, record)
+    away = paths.root.rename(tmp_path / "away")
+    ended = TrialEnded("trial-0000", "completed", "", 0.0)
+    record.apply(ended)
+    tracker(ended, record)
+    wait_for(lambda: "MLflow does not take an operation" in caplog.text)
+    away.rename(paths.root)
+    assert tracker.close(patience_s=30) == 0
+    assert tracker.num_refused == 0
+    client, run_id = MlflowClient(settings.tracking.uri), tracker.runs.run_ids["trial-0000"]
+    assert client.list_artifacts(run_id, "snapshots/epoch-0005")
+
+
+def test_a_run_that_a_killed_driver_had_no_time_to_note_is_noted(tmp_path: Path) -> None:
+    settings = load_settings(TINY, [f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"])
+    notes: dict[str, str] = {}
+
+    def open_runs() -> MlflowRuns:
+        client = MlflowClient(settings.tracking.uri)
+        runs = MlflowRuns(client, settings, "s", "s", {}, notes.__setitem__)
+        runs.open(to_yaml(settings))
+        return runs
+
+    config = settings.trial.model_dump(mode="json")
+    open_runs().create_child(Trial("trial-0000", 0, {}, config), 0.0)
+    before = dict(notes)
+    assert before.keys() == {"", "trial-0000"}
+    notes.clear()
+    open_runs()
+    assert notes == before

@@ -13,6 +13,7 @@ from orchestrator.events import (
     TrialImported,
     TrialProposed,
     TrialReported,
+    TrialRetried,
     TrialStarted,
     TrialStatus,
 )
@@ -71,6 +72,10 @@ def confirming(of: str, seed: int) -> TrialProposed:
     """A trial that repeats `of`, whose own seed is 42, under a further seed."""
     config = TrialConfig(seed=seed).model_dump()
     return TrialProposed(f"{of}-seed-{seed}", 0, {}, config, time=0.0, confirms=of)
+
+
+def retried(trial: str, time: float = 0.0, is_counted: bool = True) -> TrialRetried:
+    return TrialRetried(trial, "its process died", time, is_counted=is_counted)
 
 
 def started(trial: str, time: float = 0.0) -> TrialStarted:

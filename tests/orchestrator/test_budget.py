@@ -22,10 +22,8 @@ class Clock:
         return self.now
 
 
-def stopper_of(
-    time_budget_s: float | None = None, clock: Clock | None = None, has_nodes: bool = True
-) -> SweepStopper:
-    return SweepStopper(time_budget_s, lambda: has_nodes, clock=clock or Clock())
+def stopper_of(time_budget_s: float | None = None, clock: Clock | None = None) -> SweepStopper:
+    return SweepStopper(time_budget_s, clock=clock or Clock())
 
 
 def answers(stopper: SweepStopper, clock: Clock, times: list[float]) -> list[bool]:
@@ -64,21 +62,12 @@ def test_an_interrupt_stops_the_sweep() -> None:
     assert (stopper.status, stopper.reason) == ("interrupted", "interrupted by SIGTERM")
 
 
-def test_a_cluster_that_stays_without_nodes_ends_the_sweep() -> None:
-    clock = Clock()
-    stopper = stopper_of(None, clock, has_nodes=False)
-    times = [1000.0, 1010.0, 1029.9, 1035.0, 1036.0]
-    assert answers(stopper, clock, times) == [False, False, False, True, True]
-    assert stopper.reason == "the Ray cluster has had no node for 30 s"
-    assert stopper.status == "failed"
-
-
-def test_a_cluster_whose_nodes_come_back_is_waited_for() -> None:
-    clock = Clock()
-    seen = iter([True, False, True, False, False])
-    stopper = SweepStopper(None, lambda: next(seen), clock=clock)
-    assert answers(stopper, clock, [1000.0, 1020.0, 1040.0, 1060.0, 1069.0]) == [False] * 5
-    assert next(seen, None) is None
+def test_a_cluster_that_is_lost_ends_the_sweep() -> None:
+    stopper = stopper_of()
+    reasons = iter(["", "", "no node is left"])
+    stopper.start(lost=lambda: next(reasons))
+    assert [stopper.stop_all() for _ in range(4)] == [False, False, True, True]
+    assert (stopper.status, stopper.reason) == ("failed", "no node is left")
 
 
 def test_another_budget_that_is_used_up_stops_the_sweep() -> None:
@@ -193,10 +182,10 @@ def test_what_follows_the_search_has_no_budget() -> None:
 
 
 def test_what_follows_the_search_ends_with_the_nodes() -> None:
-    clock = Clock()
-    stopper = stopper_of(None, clock, has_nodes=False)
+    stopper = stopper_of()
+    stopper.start(lost=lambda: "no node is left")
     stopper.lift_budgets()
-    assert answers(stopper, clock, [1020.0, 1029.0, 1035.0]) == [False, False, True]
+    assert stopper.stop_all()
     assert stopper.status == "failed"
 
 
@@ -212,6 +201,6 @@ def test_an_interrupt_ends_what_follows_the_search(lifted_first: bool) -> None:
 
 def test_tune_may_pickle_it_whatever_it_asks() -> None:
     lock = threading.Lock()
-    stopper = SweepStopper(None, lambda: True)
+    stopper = SweepStopper(None)
     stopper.start(lambda: str(lock))
     assert cloudpickle.dumps(stopper)

@@ -27,7 +27,8 @@ from orchestrator.mlflow_runs import MlflowRuns
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.search_space import to_trial_config
-from orchestrator.settings import SweepSettings, to_yaml
+from orchestrator.settings import SweepSettings
+from orchestrator.settings_text import to_yaml
 from trainables.reports import METRICS, EpochReport
 
 NONE = {"head.kind": "none", "temperature": 0.1}

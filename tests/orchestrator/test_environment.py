@@ -73,6 +73,11 @@ def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pyte
     assert git_commit() is None
 
 
+def test_code_that_was_sent_is_of_the_commit_that_came_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(environment.COMMIT_VARIABLE, "abc-dirty")
+    assert git_commit() == "abc-dirty"
+
+
 def test_without_git_there_is_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_commit() is None

@@ -14,7 +14,7 @@ from orchestrator.export import main
 from orchestrator.ledger import encode
 from orchestrator.optuna_study import describe
 from orchestrator.paths import SweepPaths
-from orchestrator.settings import to_yaml
+from orchestrator.settings_text import to_yaml
 
 SETTINGS = settings_of()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -127,6 +128,13 @@ def test_the_scored_pairs_are_named_where_they_are_known(trials: list[TrialPropo
     assert front_table("s", record_of(*trials)).scored_on == name
 
 
+def test_a_dataset_that_is_not_known_here_has_its_points() -> None:
+    known = of_pairs(TRIALS[0])
+    unknown = replace(known, config={**known.config, "dataset": "of_2030"})
+    table = front_table("s", record_of(unknown, reported(TRIALS[0], 5, accuracy=0.75, d_eff=6.0)))
+    assert (table.scored_on, len(table.points)) == ("", 1)
+
+
 def test_imported_points_say_where_they_are_from() -> None:
     record = record_of(imported("import-0000", (0.9, 3.0)), reported(TRIALS[0], 1, 0.95, 9.0))
     points = front_table("s", record).points
@@ -147,10 +155,28 @@ def test_confirmations_stand_beside_the_points_that_are_confirmed() -> None:
     row = points.loc[TRIALS[1]]
     assert (row["knn_accuracy"], row["knn_accuracy_mean"], row["d_eff_std"]) == (0.6, 0.5, 0.0)
     assert row["knn_accuracy_std"] == math.sqrt(0.125)
-    assert (row["num_seeds"], row["front_probability"]) == (2, 1.0)
+    assert row["num_seeds"] == 2
     columns = ["knn_accuracy_mean", "d_eff_std", "num_seeds", "front_probability"]
     assert points.loc[TRIALS[0], columns].isna().all()
     assert str(points["num_seeds"].dtype) == "Int64"
+
+
+def test_probabilities_wait_until_the_front_is_confirmed_evenly() -> None:
+    events = reports([(TRIALS[0], 0.5, 5.0), (TRIALS[1], 0.6, 6.0)])
+    probabilities = []
+    for trial, epoch, d_eff, values in (
+        (TRIALS[1], 2, 6.0, (0.25, 0.75)),
+        (TRIALS[0], 1, 5.0, (0.5, 0.5)),
+    ):
+        for seed, accuracy in zip((43, 44), values, strict=True):
+            name = f"{trial}-seed-{seed}"
+            report = reported(name, epoch, accuracy, d_eff)
+            events += [confirming(trial, seed), report, ended(name)]
+        points = front_table("s", record_of(*events)).points.set_index("trial")
+        probabilities.append(points["front_probability"].to_dict()[TRIALS[1]])
+    assert probabilities == pytest.approx([math.nan, 0.5], nan_ok=True)
+    points = front_table("s", record_of(*events, confirming(TRIALS[0], 45))).points
+    assert all(points["front_probability"].isna().tolist())
 
 
 def test_without_confirmations_there_are_no_such_columns() -> None:

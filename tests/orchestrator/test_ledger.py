@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import math
 import resource
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweep_events import EXAMPLES, ended, proposed, reported, started
 
+from orchestrator import ledger as ledger_module
 from orchestrator.errors import UserError
 from orchestrator.events import Event, SweepEnded, SweepStarted, TrialEnded, TrialReported
-from orchestrator.ledger import Ledger, decode, encode, read_ledger
+from orchestrator.ledger import Ledger, LedgerReader, decode, encode, read_ledger
 from trainables.reports import EpochReport
 
 EVENTS: list[Event] = [
@@ -161,3 +163,80 @@ def test_a_line_that_the_disk_takes_in_part_only_leaves_nothing(
     ledger.append(EVENTS[2])
     ledger.close()
     assert list(read_ledger(ledger.path)) == [EVENTS[0], EVENTS[2]]
+
+
+class AwayDisk:
+    """Stands in for `os.fsync` on a disk that is away for some calls."""
+
+    def __init__(self, num_away: int, number: int = errno.EIO) -> None:
+        self.num_away = num_away
+        self._number = number
+
+    def __call__(self, file: int) -> None:
+        if self.num_away:
+            self.num_away -= 1
+            raise OSError(self._number, "away")
+
+
+def test_a_disk_that_comes_back_has_each_event_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_LOOK_EVERY_S", 0.0)
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append(EVENTS[0])
+    monkeypatch.setattr(ledger_module.os, "fsync", AwayDisk(3))
+    for event in EVENTS[1:]:
+        ledger.append(event)
+    ledger.close()
+    assert list(read_ledger(ledger.path)) == EVENTS
+
+
+@pytest.mark.parametrize(("patience_s", "number"), [(0.0, errno.EIO), (1e9, errno.ENOSPC)])
+def test_a_disk_that_stays_away_or_is_full_is_an_error_and_leaves_nothing(
+    patience_s: float, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl", patience_s)
+    ledger.append(EVENTS[0])
+    monkeypatch.setattr(ledger_module.os, "fsync", AwayDisk(10**9, number))
+    with pytest.raises(OSError, match="away"):
+        ledger.append(EVENTS[1])
+    ledger.close()
+    assert list(read_ledger(ledger.path)) == EVENTS[:1]
+
+
+def test_a_reader_gives_each_event_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "ledger.jsonl", EVENTS[:2])
+    reader = LedgerReader(path)
+    assert reader.read() == EVENTS[:2]
+    assert reader.read() == []
+    write(path, EVENTS[2:])
+    assert reader.read() == EVENTS[2:]
+
+
+def test_a_reader_waits_for_the_rest_of_a_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "ledger.jsonl", EVENTS[:1])
+    reader = LedgerReader(path)
+    line = encode(EVENTS[1])
+    for place in range(0, len(line), 30):
+        assert reader.read() == (EVENTS[:1] if place == 0 else [])
+        with path.open("ab") as file:
+            file.write(line[place : place + 30])
+    assert reader.read() == EVENTS[1:2]
+
+
+def test_a_reader_goes_on_after_a_torn_line_was_cut_off(ledger_file: Path) -> None:
+    reader = LedgerReader(ledger_file)
+    with ledger_file.open("ab") as file:
+        file.write(encode(EVENTS[0])[:20])
+    assert reader.read() == EVENTS
+    write(ledger_file, EVENTS[:1])  # a resume: it drops what was torn
+    assert reader.read() == EVENTS[:1]
+
+
+def test_a_reader_refuses_a_damaged_line_each_time(ledger_file: Path) -> None:
+    content = ledger_file.read_bytes()
+    ledger_file.write_bytes(content.replace(b"mlp", b"nlp"))
+    reader = LedgerReader(ledger_file)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="checksum"):
+            reader.read()

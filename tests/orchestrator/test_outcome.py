@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from sweep_events import TRIALS, confirming, ended, record_of, reported
@@ -13,14 +14,14 @@ from orchestrator.paths import SweepPaths
 A, B, _ = TRIALS
 
 
-def printed(*events: Event) -> str:
-    """What is said of a sweep that completed after these events."""
+def printed(*events: Event, **where: Any) -> str:
+    """What is said of a sweep that completed after these events, and of where its driver was."""
     console = Console(file=io.StringIO(), width=200, color_system=None)
     paths = SweepPaths(Path("/runs/s"))
-    print_outcome(
-        Outcome(record_of(*events), "completed", paths, "", "sqlite:///mlflow.db", 0, lambda host: host),
-        console,
+    outcome = Outcome(
+        record_of(*events), "completed", paths, "", "sqlite:///mlflow.db", 0, 0, lambda host: host
     )
+    print_outcome(outcome._replace(**where), console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -46,6 +47,17 @@ def test_a_configuration_that_no_seed_confirms_is_named() -> None:
     text = printed(*FRONT, *repeat(A, 43, "completed"), *repeat(B, 43, "failed"))
     assert f"{B} failed under every further seed: nothing confirms its points; /runs/s/ledger" in text
     assert f"{A} failed" not in text
+
+
+def test_what_is_unfinished_is_gone_on_with_by_a_command() -> None:
+    over = [ended(name) for name in TRIALS]
+    assert "go on with it" not in printed(*FRONT, *over)
+    events = [*FRONT, *over[:2], ended(TRIALS[2], "interrupted")]
+    assert "-m orchestrator.sweep --resume /runs/s\n" in printed(*events)
+    joined = printed(*events, address="10.0.0.1:6379")
+    assert "-m orchestrator.sweep --resume /runs/s --address 10.0.0.1:6379\n" in joined
+    job = printed(*events, address="auto", is_job=True)
+    assert "go on with it:     python -m orchestrator.submit --resume s\n" in job
 
 
 def test_without_confirmation_nothing_is_said_of_it() -> None:

@@ -17,6 +17,7 @@ from sweep_events import (
     record_of,
     reported,
     reports,
+    retried,
     started,
 )
 
@@ -137,6 +138,17 @@ def test_a_trial_goes_from_pending_over_running_to_its_end() -> None:
     assert trial.is_ended
 
 
+def test_a_trial_that_is_tried_again_waits_and_keeps_its_points() -> None:
+    name = TRIALS[0]
+    record = record_of(started(name, time=1.0), reported(name, 1, 0.5, 9.0), retried(name))
+    trial = record.trials[name]
+    assert (trial.status, trial.num_retries, trial.last_epoch) == ("pending", 1, 1)
+    for event in (started(name, time=5.0), retried(name, is_counted=False), started(name, time=7.0)):
+        record.apply(event)
+    assert (trial.status, trial.num_retries, trial.started) == ("running", 1, 1.0)
+    assert len(record.front) == 1 and record.count("running") == 1
+
+
 def test_count_counts_trials_in_any_of_the_states() -> None:
     record = record_of(started(TRIALS[0]), started(TRIALS[1]), ended(TRIALS[1], "stopped"))
     assert record.count("running") == record.count("stopped") == record.count("pending") == 1
@@ -255,3 +267,31 @@ def test_a_copy_stays_as_it_is() -> None:
     assert list(copied.trials) == list(TRIALS)
     assert [len(copied.trials[trial].points) for trial in TRIALS] == [1, 0, 0]
     assert copied.trials[TRIALS[0]].status == "running"
+
+
+def with_baseline() -> SweepRecord:
+    """The first trial has no head; its second epoch is its best."""
+    record = SweepRecord(Front(OBJECTIVES, REFERENCE))
+    record.apply(proposed("trial-0000", 0, **{"head.kind": "none"}))
+    for epoch, accuracy in enumerate((0.5, 0.75, 0.625), 1):
+        record.apply(reported("trial-0000", epoch, accuracy, 9.0))
+    return record
+
+
+def test_the_baseline_is_known_though_nothing_names_it() -> None:
+    record = with_baseline()
+    assert record.baseline is None
+    record.apply(ended("trial-0000"))
+    assert record.baseline is not None and record.baseline.epoch == 2
+    assert record.front.baseline is None
+
+
+def test_another_pick_may_name_the_baseline_or_no_longer() -> None:
+    record = with_baseline()
+    record.apply(ended("trial-0000"))
+    record.set_pick("best d_eff subject to knn_accuracy >= 0.7 * baseline")
+    assert record.front.picked is not None and record.front.baseline is record.baseline
+    record.set_pick("knee")
+    assert record.front.picked is not None and record.front.baseline is None
+    record.set_pick(None)
+    assert (record.front.picked, record.front.pick) == (None, "")

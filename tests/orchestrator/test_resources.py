@@ -67,16 +67,19 @@ def test_what_fits_is_accepted() -> None:
         (
             {"cpus": 9},
             [{"CPU": 4.0}, {"CPU": 8.0}],
-            ["asks for 9 CPU", "2 node(s)", "largest with 8 CPU;"],
+            ["asks for 9 CPU", "2 node(s)", "largest with 8 CPU; lower resources.cpus"],
         ),
         ({"gpus": 1}, [{"CPU": 8.0}], ["1 CPU and 1 GPU", "1 node(s)", "largest with 8 CPU;"]),
         ({"cpus": 32}, [GPU_NODE], ["asks for 32 CPU", "largest with 16 CPU and 4 GPU"]),
         (
             {"workers": 9, "gpus": 1},
             [GPU_NODE],
-            ["9 workers with 1 CPU and 1 GPU each", "resources.workers"],
+            [
+                "9 workers with 1 CPU and 1 GPU each",
+                "where 4 such workers fit; lower resources.workers or ",
+            ],
         ),
-        ({}, [], ["0 node(s)"]),
+        ({}, [], ["0 node(s)", "lower resources.cpus"]),
     ],
 )
 def test_what_never_fits_is_refused_with_the_largest_node(
@@ -85,6 +88,15 @@ def test_what_never_fits_is_refused_with_the_largest_node(
     with pytest.raises(UserError) as caught:
         require_fit(resources(**asked), nodes)
     assert all(fragment in str(caught.value) for fragment in fragments), caught.value
+
+
+def test_a_cluster_that_others_may_join_is_given_time() -> None:
+    with pytest.raises(
+        UserError, match=r"lower resources.cpus, or give nodes .* resources.wait_for_nodes"
+    ):
+        require_fit(resources(cpus=9), [{"CPU": 8.0}], may_grow=True)
+    with pytest.raises(UserError, match=r"lower resources.cpus$"):
+        require_fit(resources(cpus=9, wait_for_nodes="1m"), [{"CPU": 8.0}], may_grow=True)
 
 
 @pytest.mark.parametrize(("gpus", "places"), [(0.6, 4), (0.5, 8), (1 / 3, 12), (0.25, 16), (1, 4)])
@@ -102,5 +114,5 @@ def test_a_final_evaluation_that_never_fits_names_its_own_settings() -> None:
     with pytest.raises(UserError) as caught:
         require_fit(ResourceSettings(cpus=9), [{"CPU": 8.0}], "evaluation", "a final evaluation")
     assert str(caught.value).startswith("evaluation: a final evaluation asks for 9 CPU")
-    assert str(caught.value).endswith("lower evaluation.cpus or evaluation.gpus")
+    assert str(caught.value).endswith("lower evaluation.cpus")
     assert caught.value.location == ("evaluation",)

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stores import URL, MemoryStore
 from sweep_events import ended, imported, proposed, reported, settings_of, started
 
+from orchestrator import storage_check
 from orchestrator.environment import DATA_DIGEST
 from orchestrator.errors import UserError
 from orchestrator.events import Event, SweepEnded, SweepResumed, SweepStarted, TrialEnded
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, encode
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.resume import (
@@ -21,6 +23,7 @@ from orchestrator.resume import (
     require_same_data,
 )
 from orchestrator.settings import SweepSettings
+from trainables.places import write_object
 
 
 def begun(settings: SweepSettings, time: float = 0.0) -> SweepStarted:
@@ -222,3 +225,19 @@ def drivers(environments: list[dict[str, str]]) -> list[Event]:
         *(SweepStarted("s", {}, environment, 0.0, "id") for environment in environments[:1]),
         *events,
     ]
+
+
+@pytest.mark.parametrize("name", ["s", f"{URL}/s"])
+def test_a_sweep_at_a_url_is_found_and_fetched(
+    name: str, memory: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage_check, "_NOT_SHARED", ())
+    monkeypatch.setenv("MONOCON_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=f"--resume: there is no such sweep in {URL}/s"):
+        find_sweep(name, URL)
+    write_object(f"{URL}/s/ledger/{0:012d}.jsonl", encode(ended("trial-0000")))
+    write_object(f"{URL}/s/sweep.yaml", b"name: s\n")
+    paths = find_sweep(name, URL)
+    assert paths == SweepPaths.of(URL, "s")
+    assert read_history(paths) == [ended("trial-0000")]
+    assert paths.settings.read_text() == "name: s\n"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from stores import URL, MemoryStore
 from sweep_events import (
     EXAMPLES,
     OBJECTIVES,
@@ -19,7 +20,8 @@ from sweep_events import (
     started,
 )
 
-from orchestrator.events import TrialReported, TrialStatus
+from orchestrator.events import Event, TrialReported, TrialStatus
+from orchestrator.operation_queue import Operation
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.retention import (
@@ -33,6 +35,7 @@ from orchestrator.retention import (
     evaluated_points,
     wanted_snapshots,
 )
+from trainables.places import exists, write_object
 from trainables.reports import EpochReport
 
 Epochs = list[tuple[str, float, float]]
@@ -54,7 +57,7 @@ class Sweep:
     def report(self, event: TrialReported) -> None:
         report = EpochReport.from_dict(event.report)
         if self._rules[event.trial](report):
-            folder = self.paths.snapshot(event.trial, report.epoch)
+            folder = Path(self.paths.snapshot(event.trial, report.epoch))
             folder.mkdir(parents=True)
             (folder / "weights.safetensors").write_bytes(b"weights")
         self.record.apply(event)
@@ -65,7 +68,7 @@ class Sweep:
 
 
 def folders(sweep: Sweep, record: SweepRecord) -> set[Path]:
-    return {sweep.paths.snapshot(point.trial, point.epoch) for point in record.front}
+    return {Path(sweep.paths.snapshot(point.trial, point.epoch)) for point in record.front}
 
 
 @EXAMPLES
@@ -114,22 +117,24 @@ def test_the_finish_leaves_no_empty_folder_and_no_partial_snapshot(tmp_path: Pat
     sweep = Sweep(tmp_path, "front")
     sweep.report(reported(TRIALS[0], 1, accuracy=0.5, d_eff=5.0))
     sweep.report(reported(TRIALS[1], 1, accuracy=0.6, d_eff=4.0))
-    partial = sweep.paths.snapshots(TRIALS[1]) / ".epoch-0002.0badc0de"
+    partial = Path(sweep.paths.snapshots(TRIALS[1])) / ".epoch-0002.0badc0de"
     partial.mkdir()
-    sweep.paths.snapshot(TRIALS[1], 3).mkdir()
+    Path(sweep.paths.snapshot(TRIALS[1], 3)).mkdir()
     sweep.retention.finish(sweep.record)
-    assert not sweep.paths.snapshots(TRIALS[0]).exists()
-    assert list(sweep.paths.snapshots(TRIALS[1]).iterdir()) == [sweep.paths.snapshot(TRIALS[1], 1)]
+    assert not Path(sweep.paths.snapshots(TRIALS[0])).exists()
+    assert list(Path(sweep.paths.snapshots(TRIALS[1])).iterdir()) == [
+        Path(sweep.paths.snapshot(TRIALS[1], 1))
+    ]
 
 
 def test_other_events_remove_nothing(tmp_path: Path) -> None:
     record = record_of(reported(TRIALS[0], 1, accuracy=0.5, d_eff=5.0))
     paths = SweepPaths(tmp_path)
-    paths.snapshot(TRIALS[0], 1).mkdir(parents=True)
+    Path(paths.snapshot(TRIALS[0], 1)).mkdir(parents=True)
     retention = Retention(paths, RetentionRule("front", "front"))
     for event in (started(TRIALS[0]), ended(TRIALS[0])):
         retention(event, record)
-    assert paths.snapshot(TRIALS[0], 1).is_dir()
+    assert Path(paths.snapshot(TRIALS[0], 1)).is_dir()
 
 
 @pytest.mark.parametrize("embeddings", ["front", "none"])
@@ -148,7 +153,7 @@ def test_a_report_that_is_not_finite_is_never_wanted(accuracy: float) -> None:
 
 def test_a_snapshot_that_was_never_reported_goes_with_its_trial(tmp_path: Path) -> None:
     paths = SweepPaths(tmp_path)
-    paths.snapshot("trial-0000", 5).mkdir(parents=True)
+    Path(paths.snapshot("trial-0000", 5)).mkdir(parents=True)
     retention = Retention(paths, RetentionRule("front", "front"))
     event = ended("trial-0000", "failed")
     retention(event, record_of(proposed("trial-0000"), event))
@@ -203,19 +208,19 @@ def test_what_a_killed_writer_left_is_removed_at_the_end(tmp_path: Path, kind: s
 def test_traces_go_when_their_trial_ends_without_a_snapshot(tmp_path: Path) -> None:
     paths = SweepPaths(tmp_path)
     for trial in TRIALS:
-        paths.traces(trial).mkdir(parents=True)
+        Path(paths.traces(trial)).mkdir(parents=True)
     events = [*reports([(TRIALS[0], 0.9, 5.0), (TRIALS[1], 0.6, 7.0), (TRIALS[2], 0.6, 7.0)])]
     record = record_of(*events, ended(TRIALS[0]), ended(TRIALS[1]))
     Retention(paths, RetentionRule())(ended(TRIALS[1]), record)
-    assert paths.traces(TRIALS[0]).is_dir()
-    assert not paths.traces(TRIALS[1]).exists()
-    assert paths.traces(TRIALS[2]).is_dir()  # it has not ended: it may get a point on the front yet
+    assert Path(paths.traces(TRIALS[0])).is_dir()
+    assert not Path(paths.traces(TRIALS[1])).exists()
+    assert Path(paths.traces(TRIALS[2])).is_dir()  # it has not ended: it may get a point there yet
 
 
 def test_a_resume_removes_at_once_what_a_killed_worker_did_not_live_to_report(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, "front")
     sweep.report(reported(TRIALS[0], 5, accuracy=0.5, d_eff=8.0))
-    unreported = sweep.paths.snapshot(TRIALS[0], 10)
+    unreported = Path(sweep.paths.snapshot(TRIALS[0], 10))
     unreported.mkdir()
     retention = Retention(sweep.paths, RetentionRule())
     retention.resume(sweep.record)
@@ -229,7 +234,7 @@ def test_a_resume_removes_at_once_what_a_killed_worker_did_not_live_to_report(tm
 
 
 def write_checkpoint(paths: SweepPaths, trial: str) -> Path:
-    path = paths.checkpoint(trial)
+    path = Path(paths.checkpoint(trial))
     path.parent.mkdir(parents=True)
     path.touch()
     return path
@@ -260,7 +265,7 @@ def test_a_snapshot_whose_report_a_checkpoint_may_hold_waits_for_it(tmp_path: Pa
     paths, trial = SweepPaths(tmp_path), TRIALS[0]
     write_checkpoint(paths, trial)
     for epoch in (1, 2):
-        paths.snapshot(trial, epoch).mkdir(parents=True)
+        Path(paths.snapshot(trial, epoch)).mkdir(parents=True)
     record = record_of(reported(trial, 1, 0.5, 5.0), ended(trial, "interrupted"))
     retention = Retention(paths, RetentionRule())
     retention(ended(trial, "interrupted"), record)
@@ -275,20 +280,20 @@ def test_a_snapshot_whose_report_a_checkpoint_may_hold_waits_for_it(tmp_path: Pa
 
 def test_without_a_checkpoint_an_unreported_snapshot_goes(tmp_path: Path) -> None:
     paths, trial = SweepPaths(tmp_path), TRIALS[0]
-    paths.snapshot(trial, 1).mkdir(parents=True)
+    Path(paths.snapshot(trial, 1)).mkdir(parents=True)
     Retention(paths, RetentionRule()).resume(record_of(ended(trial, "interrupted")))
-    assert not paths.snapshot(trial, 1).exists()
+    assert not Path(paths.snapshot(trial, 1)).exists()
 
 
 def test_traces_of_an_interrupted_trial_stay(tmp_path: Path) -> None:
     paths = SweepPaths(tmp_path)
     for trial in TRIALS[:2]:
-        paths.traces(trial).mkdir(parents=True)
-        (paths.traces(trial) / "epoch-0001.npz").touch()
+        Path(paths.traces(trial)).mkdir(parents=True)
+        (Path(paths.traces(trial)) / "epoch-0001.npz").touch()
     record = record_of(ended(TRIALS[0], "interrupted"), ended(TRIALS[1], "stopped"))
     Retention(paths, RetentionRule()).finish(record)
     assert paths.stored_traces(TRIALS[0])
-    assert not paths.traces(TRIALS[1]).exists()
+    assert not Path(paths.traces(TRIALS[1])).exists()
 
 
 @pytest.mark.parametrize("embeddings", ["front", "all"])
@@ -309,7 +314,7 @@ def test_a_trial_that_confirms_keeps_its_checkpoint_until_it_is_done(
     status: TrialStatus, is_kept: bool, tmp_path: Path
 ) -> None:
     sweep, name = Sweep(tmp_path, "all"), f"{TRIALS[0]}-seed-43"
-    checkpoint = sweep.paths.checkpoint(name)
+    checkpoint = Path(sweep.paths.checkpoint(name))
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"state")
     for event in (confirming(TRIALS[0], 43), reported(name, 1, 0.9, 3.0), ended(name, status)):
@@ -351,3 +356,105 @@ def test_an_event_touches_no_folder_of_a_trial_that_it_does_not_concern(
         record.apply(ended(trial))
         retention(ended(trial), record)
     assert touched == [TRIALS[0], TRIALS[1], TRIALS[1]]  # checkpoints of both, traces of the second
+
+
+class StoredSweep(Sweep):
+    """The same with a store for what workers write, and removals that wait to be done."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, "front")
+        self.paths = SweepPaths(root, f"{URL}/s")
+        self.removals: list[Operation] = []
+        self.retention = Retention(self.paths, RetentionRule(), self.removals.append)
+
+    def write(self, trial: str, epoch: int) -> None:
+        write_object(f"{self.paths.snapshot(trial, epoch)}/weights.safetensors", b"weights")
+        write_object(f"{self.paths.snapshot(trial, epoch)}/snapshot.json", b"{}")
+
+    def report(self, event: TrialReported) -> None:
+        report = EpochReport.from_dict(event.report)
+        if self._rules[event.trial](report):
+            self.write(event.trial, report.epoch)
+        self.tell(event)
+
+    def tell(self, event: Event) -> None:
+        self.record.apply(event)
+        self.retention(event, self.record)
+
+    def remove(self) -> None:
+        while self.removals:
+            self.removals.pop(0)()
+
+    def stored(self) -> set[Key]:
+        return set().union(*(self.paths.stored_snapshots(trial) for trial in TRIALS))
+
+
+@pytest.fixture
+def stored_sweep(tmp_path: Path, memory: MemoryStore) -> StoredSweep:
+    return StoredSweep(tmp_path)
+
+
+def front_of(sweep: Sweep) -> set[Key]:
+    return {(point.trial, point.epoch) for point in sweep.record.front}
+
+
+def test_in_a_store_are_exactly_the_fronts_snapshots_once_the_removals_are_done(
+    stored_sweep: StoredSweep,
+) -> None:
+    epochs = [(TRIALS[0], 0.5, 5.0), (TRIALS[1], 0.6, 4.0), (TRIALS[0], 0.7, 6.0), (TRIALS[2], 0.9, 4.0)]
+    for event in reports(epochs):
+        before = stored_sweep.stored()
+        stored_sweep.report(event)
+        assert stored_sweep.stored() >= before  # nothing goes before its turn
+    stored_sweep.remove()
+    assert stored_sweep.stored() == front_of(stored_sweep) == {(TRIALS[2], 4)}
+
+
+def test_in_a_store_what_a_trial_did_not_live_to_report_goes_with_it(stored_sweep: StoredSweep) -> None:
+    stored_sweep.report(reported(TRIALS[0], 1, 0.5, 5.0))
+    stored_sweep.write(TRIALS[0], 2)
+    write_object(str(stored_sweep.paths.checkpoint(TRIALS[0])), b"")
+    stored_sweep.tell(ended(TRIALS[0], "interrupted"))
+    stored_sweep.remove()
+    assert stored_sweep.stored() == {(TRIALS[0], 1), (TRIALS[0], 2)}  # the checkpoint may tell of it
+    stored_sweep.tell(ended(TRIALS[0], "completed"))
+    stored_sweep.remove()
+    assert stored_sweep.stored() == {(TRIALS[0], 1)}
+    assert not exists(stored_sweep.paths.checkpoint(TRIALS[0]))
+
+
+def test_a_resume_removes_what_is_of_trials_that_the_ledger_does_not_know(
+    stored_sweep: StoredSweep, memory: MemoryStore
+) -> None:
+    stored_sweep.report(reported(TRIALS[0], 1, 0.5, 5.0))
+    known = memory.names
+    lost = "trial-0009"
+    stored_sweep.write(lost, 3)
+    write_object(str(stored_sweep.paths.checkpoint(lost)), b"of other settings")
+    write_object(str(stored_sweep.paths.trace(lost, 1)), b"")
+    Retention(stored_sweep.paths, RetentionRule()).resume(stored_sweep.record)
+    assert memory.names == known
+
+
+def test_the_finish_leaves_nothing_torn_in_a_store(
+    stored_sweep: StoredSweep, memory: MemoryStore
+) -> None:
+    stored_sweep.report(reported(TRIALS[0], 1, 0.5, 5.0))
+    whole = memory.names
+    write_object(f"{stored_sweep.paths.evaluation(TRIALS[0], 1)}/tsne.parquet", b"")
+    stored_sweep.retention.finish(stored_sweep.record)
+    assert memory.names == whole
+    write_object(f"{stored_sweep.paths.evaluation(TRIALS[0], 1)}/summary.json", b"{}")
+    stored_sweep.retention.finish(stored_sweep.record)
+    assert len(memory.names) == len(whole) + 1
+
+
+def test_the_end_of_a_trial_asks_a_store_nothing_before_its_turn(
+    stored_sweep: StoredSweep, memory: MemoryStore
+) -> None:
+    stored_sweep.report(reported(TRIALS[0], 1, 0.5, 5.0))
+    memory.is_away = True
+    stored_sweep.tell(ended(TRIALS[0]))
+    stored_sweep.tell(reported(TRIALS[1], 1, 0.6, 4.0))
+    with pytest.raises(OSError, match="no answer"):
+        stored_sweep.remove()

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
-from sweep_events import confirming, ended, proposed, reported, settings_of, started
+from sweep_events import confirming, ended, proposed, reported, retried, settings_of, started
 
 from orchestrator import search
 from orchestrator.ask_and_tell import Proposal, Told
 from orchestrator.events import TrialEnded, TrialProposed
 from orchestrator.proposals import Proposals
 from orchestrator.record import SweepRecord
+from orchestrator.retries import RetryQueue
 from orchestrator.search import (
     ProposalListener,
     TrialSearcher,
@@ -15,9 +18,20 @@ from orchestrator.search import (
     searched_trials,
 )
 from orchestrator.told import known_trials
+from orchestrator.trials import Trial
 from trainables.ray_train import CONFIG_KEY, KNOWN_EPOCH_KEY, NAME_KEY
 
 SETTINGS = settings_of()
+
+
+def searcher_of(
+    trials: Iterator[Trial | None],
+    max_concurrent: int,
+    retries: RetryQueue | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> TrialSearcher:
+    queue = RetryQueue() if retries is None else retries
+    return TrialSearcher(trials, lambda: max_concurrent, queue, is_stopped)
 
 
 def test_an_unfinished_trial_is_handed_out_with_the_last_epoch_that_it_reported() -> None:
@@ -31,7 +45,7 @@ def test_an_unfinished_trial_is_handed_out_with_the_last_epoch_that_it_reported(
     record = SweepRecord.of(SETTINGS, unfinished)
     proposals = Proposals(SETTINGS, known_trials(SETTINGS, unfinished))
     trials = searched_trials(SETTINGS, record, proposals.ask, record.apply)
-    searcher = TrialSearcher(trials, max_concurrent=2)
+    searcher = searcher_of(trials, 2)
     record.trials["trial-0000"].status = "running"  # once its driver has taken it up
     handed_out = [searcher.suggest(str(number)) for number in range(3)]
     assert [trial and (trial[NAME_KEY], trial[KNOWN_EPOCH_KEY]) for trial in handed_out] == [
@@ -104,7 +118,7 @@ def test_confirming_goes_on_where_a_driver_was_killed() -> None:
         emitted.append(event)
         record.apply(event)
 
-    searcher = TrialSearcher(confirming_trials(CONFIRMED, record, emit), max_concurrent=2)
+    searcher = searcher_of(confirming_trials(CONFIRMED, record, emit), 2)
     handed_out = [searcher.suggest(str(number)) for number in range(2)]
     assert [trial and (trial[NAME_KEY], trial[KNOWN_EPOCH_KEY]) for trial in handed_out] == [
         (first, 5),
@@ -141,7 +155,7 @@ class LateProposals:
 
 def test_a_trial_that_is_not_there_yet_is_asked_for_again() -> None:
     record, late = SweepRecord.of(SETTINGS), LateProposals(3)
-    searcher = TrialSearcher(searched_trials(SETTINGS, record, late.ask, record.apply), 2)
+    searcher = searcher_of(searched_trials(SETTINGS, record, late.ask, record.apply), 2)
     first = searcher.suggest("0")  # waits, since nothing is live
     assert first and first[NAME_KEY] == "trial-0000"
     record.apply(started("trial-0000"))
@@ -154,7 +168,7 @@ def test_a_trial_that_is_not_there_yet_is_asked_for_again() -> None:
 
 def test_trials_that_fit_at_once_are_awaited_before_the_first_starts() -> None:
     record, late = SweepRecord.of(SETTINGS), LateProposals(4)
-    searcher = TrialSearcher(searched_trials(SETTINGS, record, late.ask, record.apply), 3)
+    searcher = searcher_of(searched_trials(SETTINGS, record, late.ask, record.apply), 3)
     assert all(searcher.suggest(str(number)) for number in range(3))
     assert list(record.trials) == ["trial-0000", "trial-0001", "trial-0002"]
 
@@ -165,7 +179,7 @@ def test_nothing_is_awaited_for_long_while_a_trial_waits_for_its_start(
     late = LateProposals(10**6)
     begun = [proposed("trial-0000", 0, **{"head.kind": "none", "temperature": 0.1})]
     record = SweepRecord.of(SETTINGS, begun)
-    searcher = TrialSearcher(searched_trials(SETTINGS, record, late.ask, record.apply), 2)
+    searcher = searcher_of(searched_trials(SETTINGS, record, late.ask, record.apply), 2)
     assert searcher.suggest("0")
     monkeypatch.setattr(search, "_TUNE_WAITS_S", 0.0)
     assert searcher.suggest("1") is None
@@ -175,7 +189,48 @@ def test_nothing_is_awaited_for_long_while_a_trial_waits_for_its_start(
 def test_a_sweep_that_is_stopped_awaits_no_proposal() -> None:
     record, late = SweepRecord.of(SETTINGS), LateProposals(10**6)
     trials = searched_trials(SETTINGS, record, late.ask, record.apply)
-    stops = iter([False, False, True])
-    searcher = TrialSearcher(trials, 2, is_stopped=lambda: next(stops))
+    stops = iter([False, False, True, True])
+    searcher = searcher_of(trials, 2, is_stopped=lambda: next(stops))
     assert searcher.suggest("0") == TrialSearcher.FINISHED
     assert late.num_looked == 3 and not record.trials
+
+
+def test_a_trial_that_is_tried_again_comes_first_and_with_what_is_known_of_it() -> None:
+    record, retries = SweepRecord.of(SETTINGS), RetryQueue()
+    trials = searched_trials(SETTINGS, record, Proposals(SETTINGS).ask, record.apply)
+    searcher = searcher_of(trials, 2, retries)
+    assert [bool(searcher.suggest(str(number))) for number in range(3)] == [True, True, False]
+    name = "trial-0000"
+    for event in (started(name), reported(name, 5, 0.5, 9.0), retried(name)):
+        record.apply(event)
+    retries.put(record.trials[name], 0.0)
+    again = searcher.suggest("3")
+    assert again and (again[NAME_KEY], again[KNOWN_EPOCH_KEY]) == (name, 5)
+    assert searcher.suggest("4") is None
+
+
+def test_a_search_is_not_over_while_a_trial_waits_for_its_next_attempt() -> None:
+    settings = settings_of(search={"trials": 1})
+    record, retries, now = SweepRecord.of(settings), RetryQueue(lambda: now[0]), [0.0]
+    trials = searched_trials(settings, record, Proposals(settings).ask, record.apply)
+    searcher = searcher_of(trials, 2, retries)
+    assert searcher.suggest("0")
+    record.apply(retried("trial-0000"))
+    retries.put(record.trials["trial-0000"], 5.0)
+    assert searcher.suggest("1") is None
+    now[0] = 5.0
+    again = searcher.suggest("2")
+    assert again and again[NAME_KEY] == "trial-0000"
+    assert searcher.suggest("3") is None
+    record.apply(ended("trial-0000"))
+    assert searcher.suggest("4") == TrialSearcher.FINISHED
+
+
+def test_trials_are_handed_out_as_the_cluster_grows_and_shrinks() -> None:
+    record, room = SweepRecord.of(SETTINGS), 0
+    trials = searched_trials(SETTINGS, record, Proposals(SETTINGS).ask, record.apply)
+    searcher = TrialSearcher(trials, lambda: room, RetryQueue())
+    given = []
+    for room in (0, 1, 3, 3, 3, 1):  # noqa: B007 - what the lambda sees
+        given.append(bool(searcher.suggest("0")))
+    assert given == [False, True, True, True, False, False]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,10 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 from sweep_events import CONDITIONAL_SPACE, EXAMPLES, settings_of
 
 from orchestrator.search_space import complete
-from orchestrator.settings import load_settings, parse_duration, to_yaml
+from orchestrator.settings import SweepSettings, load_settings, parse_duration
+from orchestrator.settings_text import from_data, to_yaml
 from trainables.reports import METRICS
 
 Write = Callable[[str | bytes], Path]
@@ -82,6 +85,54 @@ def test_to_yaml_is_read_back_to_the_same_settings(
     again = load_settings(path)
     assert again == settings
     assert list(again.objectives) == list(settings.objectives)
+
+
+@EXAMPLES
+@given(variants)
+def test_settings_come_back_out_of_a_ledger(data: dict[str, Any]) -> None:
+    settings = settings_of(**data)
+    again = from_data(json.loads(json.dumps(settings.model_dump(mode="json"))))
+    assert again == settings
+    assert list(again.objectives) == list(settings.objectives)
+
+
+def _durations(model: type[BaseModel]) -> dict[str, Any]:
+    """A value for every setting that is a duration."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        if any(getattr(rule, "func", None) is parse_duration for rule in field.metadata):
+            found[name] = "90s"
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found[name] = _durations(field.annotation)
+    return {name: value for name, value in found.items() if value}
+
+
+def test_every_duration_comes_back(write_space: Write) -> None:
+    durations = _durations(SweepSettings)
+    assert durations["resources"] == {"wait_for_nodes": "90s"}
+    settings = settings_of(**durations)
+    assert from_data(settings.model_dump(mode="json")) == settings
+    assert load_settings(write_space(to_yaml(settings))) == settings
+
+
+def test_what_an_older_ledger_lacks_has_its_default() -> None:
+    settings = settings_of(search={"time_budget": "90s"})
+    data = settings.model_dump(mode="json")
+    del data["checkpoint_every"], data["search"]["trials"], data["tracking"]
+    assert from_data(data) == settings
+    del data["search"]
+    assert from_data(data) == settings_of()
+    with pytest.raises(ValidationError):
+        from_data({**data, "unknown": 1})
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "overrides", [[], ["search.time_budget=90s"]], ids=["as it is", "with a budget"]
+)
+def test_every_search_space_comes_back_out_of_a_ledger(path: Path, overrides: list[str]) -> None:
+    settings = load_settings(path, overrides)
+    assert from_data(json.loads(json.dumps(settings.model_dump(mode="json")))) == settings
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from orchestrator.errors import UserError
 from orchestrator.ledger import Ledger
 from orchestrator.paths import SweepPaths
 from orchestrator.settings import load_settings
-from orchestrator.sweep_folder import make_folder, remove_folder, require_new, write_whole
+from orchestrator.sweep_folder import is_begun, make_folder, remove_folder, require_new, write_whole
 
 
 @pytest.fixture
@@ -26,11 +26,14 @@ def test_the_folder_holds_a_file_that_gives_the_settings_back(paths: SweepPaths)
 
 def test_a_name_is_taken_once_something_happened_under_it(paths: SweepPaths) -> None:
     make_folder(settings_of(), paths)
+    assert not is_begun(paths)
     paths.ledger.touch()
+    assert not is_begun(paths)
     require_new(paths)
     ledger = Ledger(paths.ledger)
     ledger.append(started("trial-0000"))
     ledger.close()
+    assert is_begun(paths)
     for refuse in (lambda: require_new(paths), lambda: make_folder(settings_of(), paths)):
         with pytest.raises(UserError, match="choose another name, or go on with it by --resume"):
             refuse()

@@ -16,6 +16,7 @@ from orchestrator.events import (
     SweepResumed,
     SweepStarted,
     TrialEnded,
+    TrialRetried,
     TrialWarned,
 )
 from orchestrator.record import SweepRecord
@@ -255,6 +256,17 @@ def test_the_time_between_two_drivers_is_neither_gone_nor_counted() -> None:
 def test_a_warning_of_a_trial_is_shown(terminal: bool) -> None:
     warning = TrialWarned("trial-0001", "its checkpoint is [damaged]", 101.0)
     assert "trial-0001: its checkpoint is [damaged]\n" in show([START, warning], terminal)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_attempt_that_another_one_follows_is_shown(terminal: bool) -> None:
+    name = "trial-0001"
+    lost = TrialRetried(name, "its process [died]", 101.0)
+    preempted = TrialRetried(name, "its node was preempted", 102.0, is_counted=False)
+    text = show([START, lost, preempted], terminal)
+    follows = "it goes on from its checkpoint"
+    assert f"{name}: its process [died]; {follows} (retry 1)\n" in text
+    assert f"{name}: its node was preempted; {follows} (not counted as a retry)\n" in text
 
 
 def confirmed_by(*accuracies: float) -> list[Event]:

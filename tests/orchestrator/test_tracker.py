@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweep_events import EXAMPLES, TRIALS, ended, epochs_of_a_sweep, record_of, reports
 
-from orchestrator.events import Event
-from orchestrator.front_table import FrontTable
+from orchestrator.events import Event, PointEvaluated, SweepEnded
 from orchestrator.mlflow_runs import MlflowRuns
+from orchestrator.pages import DESCRIPTION, Links
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
 from orchestrator.retention import RetentionRule, wanted_snapshots
@@ -28,6 +28,8 @@ class Runs:
 
     def __init__(self) -> None:
         self.run_ids: dict[str, str] = {}
+        self.tracking_uri = "sqlite:///nowhere.db"
+        self.description = ""
         self.snapshots: set[tuple[str, str]] = set()
         self.tags: dict[tuple[str, str], str] = {}
         self.metrics: dict[tuple[str, int], dict[str, float]] = {}
@@ -35,6 +37,9 @@ class Runs:
     def log_report(self, trial: str, epochs: Mapping[int, Mapping[str, float]], at: float) -> None:
         for epoch, values in epochs.items():
             self.metrics[trial, epoch] = dict(values)
+
+    def describe_sweep(self, text: str) -> None:
+        self.description = text
 
     def upload(self, trial: str, path: Path, place: str) -> None:
         assert (trial, place) not in self.snapshots
@@ -55,13 +60,21 @@ class Sweep:
 
     def __init__(self, rule: RetentionRule) -> None:
         self.record, self.runs = record_of(), Runs()
-        self.drawn: list[FrontTable] = []
+        self.num_drawn = 0
+        self.fault: Exception | None = None
+        self.points_drawn: list[tuple[str, int]] = []
         runs = cast(MlflowRuns, self.runs)
-        self.tracker = Tracker(runs, "s", SweepPaths(Path("/nowhere")), rule, self._render)
+        self.tracker = Tracker(runs, SweepPaths(Path("/nowhere")), rule, self)
 
-    def _render(self, table: FrontTable) -> Mapping[str, bytes]:
-        self.drawn.append(table)
-        return {}
+    def draw_sweep(self, into: Path, links: Links, experiment_id: str) -> None:
+        """It is the tracker's `Pages` too."""
+        if self.fault:
+            raise self.fault
+        self.num_drawn += 1
+        (into / DESCRIPTION).write_text(f"drawn {self.num_drawn} times")
+
+    def draw_point(self, trial: str, epoch: int, into: Path, links: Links) -> None:
+        self.points_drawn.append((trial, epoch))
 
     def emit(self, event: Event) -> None:
         self.record.apply(event)
@@ -114,9 +127,36 @@ def test_a_report_is_logged_with_every_value() -> None:
     assert sweep.runs.metrics == {(TRIALS[0], 1): event.report["metrics"]}
 
 
-def test_pages_show_the_sweep_as_it_was_when_they_were_due() -> None:
+def test_pages_are_drawn_when_they_are_due() -> None:
     sweep = Sweep(RetentionRule())
     for event in reports([(TRIALS[0], 0.5, 3.0), (TRIALS[1], 0.9, 2.0), (TRIALS[2], 0.1, 9.0)]):
         sweep.emit(event)  # the first is due at once, the next ten seconds later
     sweep.close()
-    assert [len(table.points) for table in sweep.drawn] == [1]
+    assert sweep.num_drawn == 1
+    assert sweep.runs.description == "drawn 1 times"
+
+
+def test_a_page_that_cannot_be_drawn_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    sweep = Sweep(RetentionRule())
+    sweep.fault = ValueError("no such figure")
+    (event,) = reports([(TRIALS[0], 0.5, 3.0)])
+    sweep.emit(event)
+    sweep.close()
+    assert sweep.tracker.num_undrawn == 1
+    assert sweep.runs.description == "" and sweep.runs.metrics
+    assert "the page of the sweep could not be drawn" in caplog.text
+
+
+def test_pages_of_evaluated_points_are_drawn_at_the_end() -> None:
+    sweep = Sweep(RetentionRule())
+    (event,) = reports([(TRIALS[0], 0.5, 3.0)])
+    for one in (
+        event,
+        PointEvaluated(TRIALS[0], 1, {"test_d_eff": 3.0}, 1.0),
+        PointEvaluated(TRIALS[1], 1, {}, 1.0, "it failed"),
+    ):
+        sweep.emit(one)
+        assert sweep.points_drawn == []
+    sweep.emit(SweepEnded("completed", "", 2.0))
+    sweep.close()
+    assert sweep.points_drawn == [(TRIALS[0], 1)]

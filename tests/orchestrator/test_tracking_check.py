@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.tracking_check import check_tracking
+from orchestrator.tracking_check import check_tracking, holds_password
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -121,11 +121,25 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         check_tracking(f"sqlite:///{database}")
 
 
-@pytest.mark.parametrize("uri", ["http://me:secret@localhost:5000", "postgresql://me:secret@db/mlflow"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://me:secret@localhost:5000",
+        "postgresql://me:secret@db/mlflow",
+        "postgresql://db/mlflow?user=me&password=secret",
+        "mysql+pymysql://db/mlflow?passwd=secret",
+        "mssql+pyodbc:///?odbc_connect=SERVER%3Ddb%3BPWD%3Dsecret",
+    ],
+)
 def test_a_password_in_the_address_is_refused_and_not_repeated(uri: str) -> None:
     with pytest.raises(UserError, match="MLFLOW_TRACKING_PASSWORD") as caught:
         check_tracking(uri)
     assert "secret" not in str(caught.value)
+
+
+def test_a_user_without_a_password_is_accepted() -> None:
+    check_tracking("postgresql://me@db/mlflow?sslmode=require")
+    assert not holds_password("https://me@tracking:5000/a@b")
 
 
 @pytest.mark.parametrize("uri", ["http://[::1", "http://localhost:abc", "http://a b", "https://"])

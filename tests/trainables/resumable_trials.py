@@ -69,7 +69,7 @@ def train_in_group(group: WorkerGroup, folder: Path) -> list[Any]:
         fit(RESUMABLE, listener, group, file)
     except Killed:
         seen = folder / f"seen_by_{group.rank}.pt"
-        halfway = file.path.read_bytes()
+        halfway = Path(file.path).read_bytes()
         seen.write_bytes(halfway[:-1000] if group.rank else halfway)
         warnings: list[str] = []
         damaged = CheckpointFile(seen, every_s=0.0, warn=warnings.append)

@@ -26,12 +26,14 @@ from resumable_trials import (
     train_on,
 )
 from short_trials import FROZEN, assert_same, colour_trial, fit_reports, fit_with, short_trial
+from stores import URL, MemoryStore
 from torch import Tensor
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from trainables.checkpoint import CheckpointError, CheckpointFile, Keeper
 from trainables.config import HeadConfig, TrialConfig, WarmupConfig
 from trainables.distributed import SINGLE, WorkerGroup
+from trainables.places import read_object, write_object
 from trainables.reports import EpochReport
 from trainables.training import fit
 from trainables.validation import Validation
@@ -99,7 +101,7 @@ def test_every_kind_of_training_is_resumed_exactly(
     file: CheckpointFile, changes: dict[str, Any]
 ) -> None:
     config = TrialConfig.model_validate(RESUMABLE.model_dump() | {"epochs": 3} | changes)
-    expected = fit_with(replace(file, path=file.path.with_name("whole.pt")), config)
+    expected = fit_with(replace(file, path=Path(file.path).with_name("whole.pt")), config)
     resumed, num_lives = live_as_often_as_it_takes(file, config)
     assert_same(resumed, expected)
     assert num_lives > 3
@@ -109,7 +111,7 @@ def test_every_kind_of_training_is_resumed_exactly(
 def test_augmentation_is_resumed_exactly(file: CheckpointFile) -> None:
     config = colour_trial(epochs=2, warmup=WarmupConfig(epochs=2), head=HeadConfig(kind="mlp"))
     assert config.augmentation == "trivial_augment_wide"
-    expected = fit_with(replace(file, path=file.path.with_name("whole.pt")), config)
+    expected = fit_with(replace(file, path=Path(file.path).with_name("whole.pt")), config)
     assert_same(live_as_often_as_it_takes(file, config)[0], expected)
     other = fit_reports(config.model_copy(update={"augmentation": "none"}))
     assert other[-1].metrics["train_loss"] != expected[0][-1].metrics["train_loss"]
@@ -154,9 +156,9 @@ def test_finished_training_is_told_again_and_not_trained(
     file: CheckpointFile, whole: tuple[list[EpochReport], dict[str, Any]]
 ) -> None:
     fit_with(file, RESUMABLE)
-    before = file.path.read_bytes()
+    before = Path(file.path).read_bytes()
     assert_same(fit_with(file, RESUMABLE), whole)
-    assert file.path.read_bytes() == before
+    assert Path(file.path).read_bytes() == before
 
 
 def test_checkpoint_is_written_once_its_time_has_come(file: CheckpointFile) -> None:
@@ -167,7 +169,7 @@ def test_checkpoint_is_written_once_its_time_has_come(file: CheckpointFile) -> N
     def listener(validation: Validation) -> None:
         nonlocal now
         now += 4.0
-        if file.path.exists():
+        if Path(file.path).exists():
             found[validation.report.epoch] = file.read()["progress"]["epoch"]
 
     fit(short_trial(epochs=7), listener, checkpoint=replace(file, every_s=10.0, clock=lambda: now))
@@ -175,10 +177,10 @@ def test_checkpoint_is_written_once_its_time_has_come(file: CheckpointFile) -> N
 
 
 def test_nothing_but_the_file_is_left(file: CheckpointFile) -> None:
-    file.path.parent.mkdir()
-    (file.path.parent / f".{file.path.name}.0badc0de").write_bytes(b"half")
+    Path(file.path).parent.mkdir()
+    (Path(file.path).parent / f".{Path(file.path).name}.0badc0de").write_bytes(b"half")
     fit_with(file, RESUMABLE)
-    assert list(file.path.parent.iterdir()) == [file.path]
+    assert list(Path(file.path).parent.iterdir()) == [Path(file.path)]
 
 
 @pytest.mark.slow
@@ -218,19 +220,19 @@ def test_training_whose_checkpoint_is_cut_short_starts_again(
     file: CheckpointFile, whole: tuple[list[EpochReport], dict[str, Any]], length: int
 ) -> None:
     kill(file, RESUMABLE, 2 * 5)
-    damaged = file.path.read_bytes()[:length]
-    file.path.write_bytes(damaged)
+    damaged = Path(file.path).read_bytes()[:length]
+    Path(file.path).write_bytes(damaged)
     told, warning = fit_anew(file)
     assert_same(told, whole)
     assert f"{file.path} is not a whole checkpoint (" in warning
-    assert file.path.with_name("state.pt.unusable").read_bytes() == damaged
+    assert Path(file.path).with_name("state.pt.unusable").read_bytes() == damaged
 
 
 def test_unusable_checkpoint_is_a_warning_in_the_log(
     file: CheckpointFile, caplog: pytest.LogCaptureFixture
 ) -> None:
-    file.path.parent.mkdir()
-    file.path.write_bytes(b"")
+    Path(file.path).parent.mkdir()
+    Path(file.path).write_bytes(b"")
     fit_with(file, RESUMABLE)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "state.pt is not a whole checkpoint" in caplog.text
@@ -238,10 +240,10 @@ def test_unusable_checkpoint_is_a_warning_in_the_log(
 
 def test_checkpoint_that_is_damaged_again_replaces_the_one_set_aside(file: CheckpointFile) -> None:
     for content in (b"first", b"second"):
-        file.path.parent.mkdir(exist_ok=True)
-        file.path.write_bytes(content)
+        Path(file.path).parent.mkdir(exist_ok=True)
+        Path(file.path).write_bytes(content)
         fit_anew(file)
-    names = {path.name: path for path in file.path.parent.iterdir()}
+    names = {path.name: path for path in Path(file.path).parent.iterdir()}
     assert names.keys() == {"state.pt", "state.pt.unusable"}
     assert names["state.pt.unusable"].read_bytes() == b"second"
 
@@ -249,17 +251,17 @@ def test_checkpoint_that_is_damaged_again_replaces_the_one_set_aside(file: Check
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_training_whose_checkpoint_cannot_be_read_starts_again(file: CheckpointFile) -> None:
     kill(file, RESUMABLE, 2)
-    file.path.chmod(0)
+    Path(file.path).chmod(0)
     assert "cannot be read (Permission denied)" in fit_anew(file)[1]
 
 
 def test_altered_byte_is_noticed_or_without_effect(file: CheckpointFile) -> None:
     kill(file, RESUMABLE, 2)
-    content, data = file.read(), file.path.read_bytes()
+    content, data = file.read(), Path(file.path).read_bytes()
     moments = random.Random(0)
     num_refused = 0
     for place in moments.sample(range(len(data)), 100):
-        file.path.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
+        Path(file.path).write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
         try:
             assert_same(file.read(), content)
         except CheckpointError:
@@ -285,23 +287,23 @@ class _Touch:
 @pytest.mark.parametrize("as_torch_file", [True, False])
 def test_nothing_is_unpickled(file: CheckpointFile, tmp_path: Path, as_torch_file: bool) -> None:
     trace = tmp_path / "executed"
-    file.path.parent.mkdir()
+    Path(file.path).parent.mkdir()
     if as_torch_file:
         torch.save({"config": _Touch(trace), "progress": {}, "states": {}}, file.path)
     else:
-        file.path.write_bytes(pickle.dumps(_Touch(trace)))
+        Path(file.path).write_bytes(pickle.dumps(_Touch(trace)))
     fit_anew(file)
     assert not trace.exists()
 
 
 def test_checkpoint_of_other_settings_is_not_gone_on_from(file: CheckpointFile) -> None:
     kill(file, RESUMABLE, 2 * 5)
-    before = file.path.read_bytes()
+    before = Path(file.path).read_bytes()
     other = RESUMABLE.model_copy(update={"temperature": 0.2, "seed": 7})
     (reports, _), warning = fit_anew(file, other)
     assert_same(reports, fit_reports(other))
     assert f"{file.path} is of another training, whose temperature, seed differ" in warning
-    assert file.path.with_name("state.pt.unusable").read_bytes() == before
+    assert Path(file.path).with_name("state.pt.unusable").read_bytes() == before
 
 
 def _without_a_tensor(content: dict[str, Any]) -> None:
@@ -332,7 +334,7 @@ def test_checkpoint_of_another_version_is_not_gone_on_from(
 
 
 def test_file_that_cannot_be_read_is_not_called_damaged(file: CheckpointFile) -> None:
-    file.path.mkdir(parents=True)
+    Path(file.path).mkdir(parents=True)
     with pytest.raises(CheckpointError, match=r"state\.pt cannot be read \(Is a directory\)"):
         file.read()
 
@@ -352,11 +354,11 @@ def test_full_disk_is_raised_and_leaves_the_old_checkpoint(
     file: CheckpointFile, whole: tuple[list[EpochReport], dict[str, Any]]
 ) -> None:
     kill(file, RESUMABLE, 2)
-    before = file.path.read_bytes()
+    before = Path(file.path).read_bytes()
     with files_of_at_most(len(before) // 2), pytest.raises(OSError, match="too large"):
         fit_with(file, RESUMABLE)
-    assert file.path.read_bytes() == before
-    assert list(file.path.parent.iterdir()) == [file.path]
+    assert Path(file.path).read_bytes() == before
+    assert list(Path(file.path).parent.iterdir()) == [Path(file.path)]
     assert_same(fit_with(file, RESUMABLE), whole)
 
 
@@ -364,6 +366,33 @@ def test_folder_that_cannot_be_written_is_raised(tmp_path: Path) -> None:
     (tmp_path / "trial").write_text("a file, not a folder")
     with pytest.raises(OSError):  # noqa: PT011 - the message is the system's
         fit_with(CheckpointFile(tmp_path / "trial" / "state.pt", 0.0), RESUMABLE)
+
+
+def test_a_checkpoint_in_a_store_is_gone_on_from_exactly(
+    memory: MemoryStore, whole: tuple[list[EpochReport], dict[str, Any]]
+) -> None:
+    stored = CheckpointFile(f"{URL}/trial/state.pt", every_s=0.0)
+    (reports, content), num_lives = live_as_often_as_it_takes(stored, RESUMABLE)
+    assert num_lives > 2
+    assert_same((reports, content), whole)
+    assert memory.names == {"trial/state.pt"}
+
+
+def test_a_damaged_checkpoint_in_a_store_is_set_aside(memory: MemoryStore) -> None:
+    write_object(f"{URL}/trial/state.pt", b"damaged")
+    fit_anew(CheckpointFile(f"{URL}/trial/state.pt", every_s=0.0))
+    assert memory.names == {"trial/state.pt", "trial/state.pt.unusable"}
+    assert read_object(f"{URL}/trial/state.pt.unusable") == b"damaged"
+
+
+def test_a_checkpoint_in_a_store_that_is_away_is_not_called_damaged(memory: MemoryStore) -> None:
+    stored = CheckpointFile(f"{URL}/trial/state.pt", every_s=0.0)
+    kill(stored, RESUMABLE, 4)
+    memory.is_away = True
+    with pytest.raises(OSError, match=f"{URL}/trial/state.pt cannot be read: no answer"):
+        fit_with(stored, RESUMABLE)
+    memory.is_away = False
+    assert memory.names == {"trial/state.pt"}
 
 
 def test_first_worker_decides_for_all_whether_there_is_a_checkpoint(
@@ -375,7 +404,7 @@ def test_first_worker_decides_for_all_whether_there_is_a_checkpoint(
     assert Keeper(RESUMABLE, file, WorkerGroup(1, 2)).progress.epoch == 0
     monkeypatch.setattr(WorkerGroup, "broadcast", lambda group, value: True)
     assert Keeper(RESUMABLE, file, WorkerGroup(1, 2)).progress.epoch == 2
-    file.path.unlink()
+    Path(file.path).unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
         Keeper(RESUMABLE, file, WorkerGroup(1, 2))
 
@@ -386,7 +415,7 @@ def test_only_the_first_worker_writes(
 ) -> None:
     monkeypatch.setattr(WorkerGroup, "broadcast", lambda group, value: value)
     assert list(Keeper(RESUMABLE, file, WorkerGroup(rank, 2)).epochs("main", 3, {})) == [1, 2, 3]
-    assert file.path.exists() == (rank == 0)
+    assert Path(file.path).exists() == (rank == 0)
 
 
 def test_without_a_file_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from torch import nn
 from trainables.distributed import SINGLE, WorkerGroup, current_group
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["2 workers", "3 workers"])
+@pytest.fixture(scope="module", params=[2, 3, 4], ids=["2 workers", "3 workers", "4 workers"])
 def group_results(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> list[GroupResult]:

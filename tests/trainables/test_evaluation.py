@@ -37,15 +37,17 @@ from trainables.reports import (
     SPECTRUM,
     SUMMARY,
     TRUNCATION,
+    TRUNCATION_CURVE,
     TRUNCATIONS,
     TSNE,
 )
 from trainables.snapshots import write_snapshot
+from trainables.truncation_curves import CurvePoint
 from trainables.validation import Validation
 
 DIM = 20
 SIZES = {"training": 200, "validation": 60, "test": 60}
-FILES = {SUMMARY, TRUNCATION, RECALL, SPECTRUM, CORRELATION, TSNE}
+FILES = {SUMMARY, TRUNCATION, TRUNCATION_CURVE, RECALL, SPECTRUM, CORRELATION, TSNE}
 STAGES = {"encoder": "encoded", "unnormalized": "projected", "embedding": "embedding"}
 CONFIG = short_trial(head=HeadConfig(kind="mlp"), epochs=1)
 
@@ -303,6 +305,7 @@ def test_summary_has_the_snapshots_report_beside_the_test_metrics(
 ) -> None:
     folder, metrics = written
     summary = json.loads((folder / SUMMARY).read_text())
+    assert summary.pop("num_embedded") == {"training": 1197, "validation": 300, "test": 300}
     assert summary == {"epoch": 1, "test": metrics, "validation": validation.report.metrics}
 
 
@@ -322,6 +325,7 @@ def test_tables_have_their_columns(written: tuple[Path, dict[str, float]]) -> No
     folder, _ = written
     columns = {
         TRUNCATION: list(Truncation._fields),
+        TRUNCATION_CURVE: list(CurvePoint._fields),
         RECALL: ["k", "test", "validation"],
         SPECTRUM: ["stage", "component", "variance", "cumulative_share"],
         TSNE: ["x", "y", "label"],
@@ -330,6 +334,7 @@ def test_tables_have_their_columns(written: tuple[Path, dict[str, float]]) -> No
     assert {name: list(table.columns) for name, table in tables.items()} == columns
     assert {name: len(table) for name, table in tables.items()} == {
         TRUNCATION: 3,
+        TRUNCATION_CURVE: 128,
         RECALL: NUM_RECALLS,
         SPECTRUM: 3 * 128,
         TSNE: 300,

@@ -135,7 +135,11 @@ def test_existing_relative_path_is_a_directory(directory: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     "source", ["./absent", "/absent/data", "~/absent", "~no-such-user/data", "../x"]
 )
-def test_absent_directory_is_refused(source: str) -> None:
+def test_absent_directory_is_refused(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # beside which nothing is
     message = refusal(source)
     assert Path(source).name in message and "does not exist" in message
 

@@ -337,7 +337,7 @@ def test_training_with_dropout_goes_on_bit_for_bit(config: TrialConfig, tmp_path
     class Recorder(CheckpointFile):
         def write(self, content: dict[str, object]) -> None:
             super().write(content)
-            contents.append(self.path.read_bytes())
+            contents.append(Path(self.path).read_bytes())
 
     fit_with(Recorder(tmp_path / "recorded.pt", 0.0), config)
     assert len(contents) == 3

@@ -7,7 +7,12 @@ from scipy import stats
 from trainables.metrics import rank_correlation, spearman, spectrum
 from trainables.models import Features
 from trainables.sentences import SentenceDataset, SentencePairs, Sentences
-from trainables.similarity_evaluation import Parts, evaluate_similarity, truncations
+from trainables.similarity_evaluation import (
+    Parts,
+    evaluate_similarity,
+    truncation_curve,
+    truncations,
+)
 
 DIM = 12
 
@@ -89,6 +94,29 @@ def test_truncation_is_that_of_projected_vectors(dataset: SentenceDataset) -> No
     assert row.spearman_cosine == pytest.approx(stats.spearmanr(cosines, pairs.scores)[0], abs=1e-9)
     error = (vectors.double() - restored).square().mean().sqrt()
     assert row.reconstruction_error == pytest.approx(float(error), rel=1e-9)
+
+
+def test_curve_is_that_of_the_truncations_at_every_size(dataset: SentenceDataset) -> None:
+    vectors, components = features_of(35, 7).embedding, spectrum(features_of(60, 8).embedding)
+    curve = truncation_curve(vectors, dataset.test, components)
+    reference = truncations(vectors, dataset.test, components, range(1, DIM + 1))
+    assert [point.components for point in curve] == list(range(1, DIM + 1))
+    for point, expected in zip(curve, reference, strict=True):
+        assert point.spearman_cosine == expected.spearman_cosine
+        assert point.spearman_euclidean == pytest.approx(expected.spearman_euclidean, abs=1e-12)
+
+
+def test_curve_by_dot_is_scipys_on_inner_products(dataset: SentenceDataset) -> None:
+    vectors, components = features_of(35, 7).embedding, spectrum(features_of(60, 8).embedding)
+    pairs = dataset.test
+    assert pairs.scores is not None
+    for point in truncation_curve(vectors, pairs, components):
+        basis = components.components[:, : point.components]
+        some = (vectors.double() - components.mean) @ basis
+        products = (some[pairs.first] * some[pairs.second]).sum(dim=1)
+        expected = stats.spearmanr(products, pairs.scores)[0]
+        assert point.spearman_dot == pytest.approx(expected, abs=1e-12)
+        assert point.num_pairs == 40
 
 
 def test_model_stands_beside_the_untouched_encoder_cut_down_alike(dataset: SentenceDataset) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from short_trials import last_validation, relative_error, short_trial
+from stores import URL, MemoryStore
 from torch import Tensor
 
 from trainables import images
@@ -16,6 +17,7 @@ from trainables.heads import HEADS
 from trainables.images import Subset
 from trainables.metrics import spectrum
 from trainables.models import build_model
+from trainables.places import local_copy, remove_object
 from trainables.snapshots import (
     EMBEDDINGS,
     MANIFEST,
@@ -79,6 +81,19 @@ def test_every_head_survives_a_snapshot(folder: Path, kind: str, validation: Val
     got, expected = read_snapshot(str(folder)).model.state_dict(), model.state_dict()
     assert got.keys() == expected.keys()
     assert all(torch.equal(got[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_snapshot_in_a_store_is_the_one_on_disk(
+    folder: Path, memory: MemoryStore, validation: Validation
+) -> None:
+    write_snapshot(folder, CONFIG, validation, with_embeddings=True)
+    write_snapshot(f"{URL}/epoch-0001", CONFIG, validation, with_embeddings=True)
+    with local_copy(f"{URL}/epoch-0001") as copy:
+        assert contents(copy) == contents(folder)
+    assert read_snapshot(f"{URL}/epoch-0001").report == validation.report
+    remove_object(f"{URL}/epoch-0001/{MANIFEST}")
+    with pytest.raises(ValueError, match=f"{URL}/epoch-0001 is not a snapshot: it has no {MANIFEST}"):
+        read_snapshot(f"{URL}/epoch-0001")
 
 
 @pytest.mark.parametrize("with_embeddings", [False, True])

@@ -4,11 +4,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stores import URL, MemoryStore
 
 from trainables import traces
 from trainables.disk import DiskFullError
 from trainables.metrics import correlation_matrix
 from trainables.models import Features
+from trainables.places import local_copy
 from trainables.traces import is_traced, write_trace
 
 STAGES = {"encoder": "encoded", "unnormalized": "projected", "embedding": "embedding"}
@@ -49,6 +51,16 @@ def test_trace_holds_the_correlations_of_the_last_fifth(tmp_path: Path) -> None:
         assert matrices[name].dtype == np.float16 and matrices[name].shape == (6, 6)
         # Half precision: 11 bits below 1.
         np.testing.assert_allclose(matrices[name], expected, rtol=0, atol=2**-12)
+
+
+def test_a_trace_in_a_store_is_the_one_on_disk(tmp_path: Path, memory: MemoryStore) -> None:
+    queries = outputs()
+    write_trace(tmp_path / "trace.npz", queries)
+    write_trace(f"{URL}/trace.npz", queries)
+    with local_copy(f"{URL}/trace.npz") as copy:
+        stored, expected = read(copy), read(tmp_path / "trace.npz")
+    assert stored.keys() == expected.keys()
+    assert all(np.array_equal(stored[name], expected[name]) for name in expected)
 
 
 def test_first_four_fifths_do_not_matter(tmp_path: Path) -> None:

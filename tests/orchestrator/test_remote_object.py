@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import UserError
+from orchestrator.remote_object import RemoteObject
+
+pytestmark = pytest.mark.slow
+
+
+class Counter:
+    """What lives in the other process."""
+
+    def __init__(self, start: int) -> None:
+        self._count = start
+
+    def add(self, number: int, *, times: int = 1) -> int:
+        self._count += number * times
+        return self._count
+
+    def where(self) -> int:
+        return os.getpid()
+
+    def refuse(self) -> None:
+        raise UserError("not today")
+
+    def vanish(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Iterator[RemoteObject]:
+    made = RemoteObject("the counter", functools.partial(Counter, 10), tmp_path / "log")
+    yield made
+    made.close()
+
+
+def test_calls_reach_one_object_in_another_process(remote: RemoteObject) -> None:
+    assert remote.pid is None
+    assert (remote.call("add", 1), remote.call("add", 2, times=3)) == (11, 17)
+    assert remote.call("where") == remote.pid != os.getpid()
+
+
+def test_an_error_is_raised_here_and_the_object_lives_on(remote: RemoteObject) -> None:
+    remote.call("add", 1)
+    with pytest.raises(UserError, match="not today"):
+        remote.call("refuse")
+    assert remote.call("add", 1) == 12
+
+
+def test_a_process_that_ended_is_told_and_started_anew(remote: RemoteObject) -> None:
+    remote.call("add", 1)
+    with pytest.raises(ConnectionError, match=r"the process of the counter ended \(-9\)"):
+        remote.call("vanish")
+    assert remote.pid is None
+    assert remote.call("add", 1) == 11
+
+
+def test_closing_ends_the_process(remote: RemoteObject) -> None:
+    pid = remote.call("where")
+    remote.close()
+    assert remote.pid is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
