@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,10 @@ _CHATTY = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
+_LOOK_EVERY_S = 1.0
+_NO_AGENT = "No available agent"
+_AGENT_S = 60.0
+"""So long a head's agent, which starts the jobs, may need to be ready."""
 _ERROR = re.compile(r"[\w.]*(Error|Exception): \S")
 
 
@@ -75,13 +80,27 @@ class JobServer:
     def submit(
         self, job_id: str, entrypoint: str, runtime_env: dict[str, Any], metadata: dict[str, str]
     ) -> None:
-        with _told(self._name):
-            self.client.submit_job(
-                entrypoint=entrypoint,
-                submission_id=job_id,
-                runtime_env=runtime_env,
-                metadata=metadata,
-            )
+        """Starts a job, once the head can: one that has just been started is asked again."""
+        deadline = time.monotonic() + _AGENT_S
+        while True:
+            try:
+                with _told(self._name):
+                    self.client.submit_job(
+                        entrypoint=entrypoint,
+                        submission_id=job_id,
+                        runtime_env=runtime_env,
+                        metadata=metadata,
+                    )
+                return
+            except UserError as error:
+                if _NO_AGENT not in str(error):
+                    raise
+                if time.monotonic() >= deadline:
+                    raise UserError(
+                        f"{self._name}: the head's dashboard agent, which starts jobs, has not been "
+                        f"ready for {_AGENT_S:g} s; see dashboard_agent.log in Ray's logs on the head"
+                    ) from None
+                time.sleep(_LOOK_EVERY_S)
 
     def stop(self, job_id: str) -> None:
         with _told(self._name):

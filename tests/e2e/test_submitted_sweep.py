@@ -77,10 +77,11 @@ def environment(token: str | None) -> dict[str, str]:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("shared")
     temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # paths of sockets are at most 107 bytes
-    port, dashboard = free_port(), free_port()
+    port, dashboard, agent = free_port(), free_port(), free_port()
     options = ["--temp-dir", temporary, "--dashboard-host", "127.0.0.1", "--dashboard-port"]
     options.append(str(dashboard))
-    for name in ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port"):
+    options += ["--dashboard-agent-listen-port", str(agent)]
+    for name in ("dashboard-agent-grpc-port", "metrics-export-port"):
         options += [f"--{name}", str(free_port())]
     variables = {
         "RAY_AUTH_MODE": "token",
@@ -90,6 +91,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     log = folder / "head.log"
     with running_head(*options, port=port, environment=variables, log=log) as process:
         wait_for(lambda: listens(dashboard))
+        wait_for(lambda: listens(agent) or not process.is_running())
+        assert process.is_running(), log.read_text()
         yield Cluster(f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}", folder, process)
     shutil.rmtree(temporary, ignore_errors=True)
 

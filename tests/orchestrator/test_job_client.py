@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -54,6 +56,41 @@ def test_following_ends_where_a_dashboard_falls_silent(monkeypatch: pytest.Monke
             log.follow(patience_s=0.5, sleep=lambda _: None)
         assert time.monotonic() - began < 5
     assert {path for path, _ in dashboard.seen} == {VERSION, *silent}
+
+
+NO_AGENT = Said(500, b"No available agent to submit job, please try again later.")
+
+
+def submit(server: JobServer) -> None:
+    server.submit("a", "python -m orchestrator.sweep", {}, {})
+
+
+@pytest.mark.slow
+def test_a_head_that_is_not_ready_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.job_client._LOOK_EVERY_S", 0.1)
+    answers: dict[str, Said | None] = {VERSION: OURS, JOBS: NO_AGENT}
+    with serving(answers) as dashboard:
+        server = connect(address_of(dashboard.url, {}))
+        starts = Said(200, json.dumps({"job_id": "a", "submission_id": "a"}).encode())
+        ready = threading.Timer(0.5, answers.update, [{JOBS: starts}])
+        ready.start()
+        submit(server)
+        ready.join()
+    assert [path for path, _ in dashboard.seen].count(JOBS) > 1
+
+
+@pytest.mark.slow
+def test_a_head_that_never_gets_ready_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.job_client._LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("orchestrator.job_client._AGENT_S", 0.2)
+    with serving({VERSION: OURS, JOBS: NO_AGENT}) as dashboard:
+        server = connect(address_of(dashboard.url, {}))
+        with pytest.raises(UserError) as caught:
+            submit(server)
+    assert str(caught.value) == (
+        f"--address {dashboard.url}: the head's dashboard agent, which starts jobs, has not been ready "
+        "for 0.2 s; see dashboard_agent.log in Ray's logs on the head"
+    )
 
 
 @pytest.mark.slow
