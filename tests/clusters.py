@@ -160,6 +160,13 @@ class NodeCluster:
         """Of a trial without a worker group."""
         return next(filter(_trains, self._training_node().processes))
 
+    def pause_training(self) -> None:
+        """Suspends all that train without a worker group, for good."""
+        self._training_node()
+        for process in (process for node in self.nodes for process in node.processes):
+            if _trains(process):
+                process.suspend()
+
     def close(self) -> None:
         for node in (*self.nodes, self._head):
             for process in _descendants(node.starter.pid):

@@ -12,7 +12,7 @@ from typing import Any
 
 
 def free_port() -> int:
-    """One below those that the system gives to connections: until its server starts, any could get it."""
+    """One below those that the system gives to connections, any of which could get it first."""
     while True:
         port = 20_000 + secrets.randbelow(12_000)
         with socket.socket() as free, contextlib.suppress(OSError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -69,8 +68,8 @@ class Batterer:
         self._do("preempted node", self._cluster.preempt_node, self._cluster.add_node)
         self._do("lost nodes", self._cluster.kill_nodes, self._add_nodes)
         self._do("killed process", lambda: self._cluster.training_process().kill())
-        hang = lambda: self._cluster.training_process().send_signal(signal.SIGSTOP)  # noqa: E731
-        self._do("hung process", hang)
+        self._do("hung process", self._cluster.pause_training)
+        self._cluster.pause_training()  # or the sweep could be over first
         self._cluster.kill_agent_of_head()
 
     def _do(self, name: str, fault: Callable[[], None], then: Callable[[], None] = lambda: None) -> None:

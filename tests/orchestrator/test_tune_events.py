@@ -46,13 +46,17 @@ class Sweep:
         self.now = 0.0
         self.killed: list[TuneTrial] = []
         self.emitted: list[Event] = []
+        self.num_steps = 0
         self.record = record_of(started(NAME))
         self.stopper = SweepStopper(None)
         self.retries = RetryQueue(lambda: self.now)
         watchdog = Watchdog(5.0, of_groups, self.killed.append, lambda: self.now)
         self.events = TuneEvents(
-            self._emit, self.record, self.stopper, {}, self.retries, max_retries, watchdog
+            self._emit, self.record, self.stopper, {}, self.retries, max_retries, watchdog, self._step
         )
+
+    def _step(self) -> None:
+        self.num_steps += 1
 
     def _emit(self, event: Event) -> None:
         self.emitted.append(event)
@@ -70,6 +74,12 @@ class Sweep:
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
     return Sweep(tmp_path)
+
+
+def test_each_step_of_tune_is_told_of_also_while_no_trial_runs(sweep: Sweep) -> None:
+    for step in (1, 2):
+        sweep.events.on_step_end(step, [])
+        assert sweep.num_steps == step
 
 
 def test_a_process_that_dies_is_followed_by_another_as_often_as_allowed(sweep: Sweep) -> None:
