@@ -10,12 +10,13 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from orchestrator.errors import UserError
 
 Location = Sequence[str | int]
+_MAX_DEPTH = 100
 
 
 @dataclass
@@ -78,6 +79,8 @@ class YamlSource:
         if not equals or not key:
             raise UserError(f"--set {argument}: write --set key=value, for example --set trial.epochs=5")
         try:
+            if fault := _never_needed(text):
+                raise UserError(f"--set {argument}: {fault[1]}")
             value = YAML(typ="safe").load(text)
         except YAMLError as error:
             raise UserError(
@@ -131,7 +134,8 @@ def read_yaml(path: Path) -> YamlSource:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        _refuse_tags_and_aliases(path, text)
+        if fault := _never_needed(text):
+            raise UserError(f"{path}:{fault[0]}: {fault[1]}")
         # The round-trip loader builds no objects beyond mappings, lists and scalars.
         data = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
@@ -140,22 +144,27 @@ def read_yaml(path: Path) -> YamlSource:
         raise UserError(f"{place}: invalid YAML: {_brief(error)}") from None
     except YAMLError as error:
         raise UserError(f"{path}: invalid YAML: {_brief(error)}") from None
-    except RecursionError:
-        raise UserError(f"{path}: nested too deeply for a search space") from None
     if not isinstance(data, CommentedMap):
         got = "an empty file" if data is None else "a list" if isinstance(data, list) else repr(data)
         raise UserError(f"{path}:1: a search space is a mapping of settings, got {got}")
     return YamlSource(path, data)
 
 
-def _refuse_tags_and_aliases(path: Path, text: str) -> None:
+def _never_needed(text: str) -> tuple[int, str] | None:
+    """The first line, from 1 on, that has a tag, an alias, or nesting that would hold up the loader for
+    long, and what is wrong with it; None where there is none.
+    """
+    depth = 0
     for event in YAML(typ="safe", pure=True).parse(text):
+        line = event.start_mark.line + 1
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            return line, "nested too deeply for a search space"
         if isinstance(event, AliasEvent):  # a few of them can stand for billions of values
-            place = f"{path}:{event.start_mark.line + 1}"
-            raise UserError(f"{place}: YAML aliases are not allowed here; write the value out")
+            return line, "YAML aliases are not allowed here; write the value out"
         if getattr(event, "tag", None) is not None:
-            place = f"{path}:{event.start_mark.line + 1}"
-            raise UserError(f"{place}: YAML tags are not allowed here, got {event.tag}; remove it")
+            return line, f"YAML tags are not allowed here, got {event.tag}; remove it"
+    return None
 
 
 def _brief(error: YAMLError) -> str:

@@ -99,6 +99,9 @@ def test_the_last_set_of_a_key_wins(write_space: Write) -> None:
         ("name", ["--set name: ", "key=value"]),
         ("=3", ["--set =3: ", "key=value"]),
         ("name=[1", ["--set name=[1: ", "not valid YAML"]),
+        ("name=[&a [1], *a]", ["--set name=[&a [1], *a]: ", "aliases are not allowed"]),
+        ("name=!!python/none x", ["--set name=!!python/none x: ", "tags are not allowed"]),
+        ("name=" + "[" * 3000, ["--set name=[[[", "nested too deeply"]),
         ("name.deeper=1", ["--set name.deeper=1: ", "name is 's'", "not a group"]),
         ("first_trials.0.head.kind=mlp", ["--set first_trials.0", "not a group"]),
     ],
@@ -170,7 +173,7 @@ def test_tags_build_and_run_nothing(start: str, tmp_path: Path, write_space: Wri
 def test_tags_in_a_set_are_refused(tmp_path: Path, write_space: Write) -> None:
     made = tmp_path / "made"
     source = read_yaml(write_space(TEXT))
-    with pytest.raises(UserError, match="not valid YAML"):
+    with pytest.raises(UserError, match="YAML tags are not allowed here"):
         source.set(f"storage=!!python/object/apply:os.system ['touch {made}']")
     assert not made.exists()
 
@@ -208,6 +211,15 @@ def test_a_few_aliases_cannot_stand_for_billions(write_space: Write) -> None:
         read_yaml(write_space("\n".join(lines) + "\n"))
 
 
-def test_nesting_without_end_is_refused(write_space: Write) -> None:
-    with pytest.raises(UserError, match=r"space.yaml"):
-        read_yaml(write_space("a: " + "[" * 5000 + "]" * 5000 + "\n"))
+@pytest.mark.parametrize("depth", [100, 5_000])
+def test_nesting_without_end_is_refused(depth: int, write_space: Write) -> None:
+    with pytest.raises(UserError, match=r"space.yaml:2: nested too deeply for a search space"):
+        read_yaml(write_space("# deep\na: " + "[" * depth + "]" * depth + "\n"))
+
+
+def test_what_is_nested_less_is_read(write_space: Write) -> None:
+    data = read_yaml(write_space("a: " + "[" * 99 + "]" * 99 + "\n")).data
+    value, depth = data["a"], 1
+    while value:
+        value, depth = value[0], depth + 1
+    assert depth == 99
