@@ -164,8 +164,12 @@ def battered(cluster: NodeCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     address = ("--address", cluster.address)
     cut = run_sweep(folder, "battered", *ARGUMENTS, *address, while_running=batterer)
     print(cut.stdout, cut.stderr)
+    begun = time.time()
     resumed = run_sweep(folder, "battered", *ARGUMENTS, resumed=True)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    reported = [event.time for event in resumed.events if isinstance(event, TrialReported)]
+    reported_s = min(moment for moment in reported if moment > begun) - begun
+    print(f"resumed: the next report after {reported_s:.1f} s")
     return Battered(batterer.happened, batterer.trained, cut, resumed)
 
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import pytest
-from heads import running_head
-from servers import free_port, listens
+from heads import running_dashboard
 from sweep_runs import REPOSITORY, TINY, SweepRun, command, wait_for
 
 from orchestrator.environment import git_commit
@@ -30,19 +27,12 @@ LONG = ("--trials", "12", "--name", "long")  # is not over before somebody else 
 
 
 class Cluster(NamedTuple):
-    """A head.
-
-    Attributes:
-        dashboard: its address.
-        gcs: the address that drivers join.
-        folder: that all sweeps write to.
-        process: of `ray start`.
-    """
+    """A head, as `Head` has it, and the folder that all sweeps write to."""
 
     dashboard: str
     gcs: str
-    folder: Path
     process: psutil.Process
+    folder: Path
 
     def submission(self, *arguments: str) -> list[str]:
         """The command that submits TINY, or looks at what was submitted."""
@@ -76,25 +66,8 @@ def environment(token: str | None) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("shared")
-    temporary = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # paths of sockets are at most 107 bytes
-    port, dashboard, agent = free_port(), free_port(), free_port()
-    options = ["--temp-dir", temporary, "--dashboard-host", "127.0.0.1", "--dashboard-port"]
-    options.append(str(dashboard))
-    options += ["--dashboard-agent-listen-port", str(agent)]
-    for name in ("dashboard-agent-grpc-port", "metrics-export-port"):
-        options += [f"--{name}", str(free_port())]
-    variables = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": TOKEN,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    log = folder / "head.log"
-    with running_head(*options, port=port, environment=variables, log=log) as process:
-        wait_for(lambda: listens(dashboard))
-        wait_for(lambda: listens(agent) or not process.is_running())
-        assert process.is_running(), log.read_text()
-        yield Cluster(f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{port}", folder, process)
-    shutil.rmtree(temporary, ignore_errors=True)
+    with running_dashboard(TOKEN, folder / "head.log") as head:
+        yield Cluster(*head, folder)
 
 
 @pytest.fixture(scope="module")
