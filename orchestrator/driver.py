@@ -130,12 +130,7 @@ class Driver:
             if history:
                 self._take_up(history)
         except BaseException as error:
-            self.tracker.close(0)
-            self.pages.close()
-            self.mlflow.close()
-            self.proposals.close()
-            self.storage.close(0)
-            self.ledger.close()
+            self.close(0)
             if not history:
                 remove_folder(self.paths)
             if isinstance(error, OSError):
@@ -198,16 +193,24 @@ class Driver:
         except OSError as failure:
             self._note_storage_error(failure)
         finally:
-            self.proposals.close()
             patience_s = _PATIENCE_S if self.storage.flush(_PATIENCE_S) else 0.0
             if self.tracker.num_waiting:
                 self.console.print("writing the rest to MLflow", highlight=False)
-            self.num_unwritten = self.tracker.close(patience_s)
-            self.storage.close(patience_s)
-            self.pages.close()
-            self.mlflow.close()
-            self.ledger.close()
+            self.close(patience_s)
         return error is None or bool(self.storage_error) or isinstance(error, KeyboardInterrupt)
+
+    def close(self, patience_s: float) -> None:
+        """Ends all parts and their processes.
+
+        Args:
+            patience_s: without progress, as long as something waits for MLflow or the storage.
+        """
+        self.proposals.close()
+        self.num_unwritten = self.tracker.close(patience_s)
+        self.storage.close(patience_s)
+        self.pages.close()
+        self.mlflow.close()
+        self.ledger.close()
 
     def _note_storage_error(self, error: OSError) -> None:
         """The first one counts: what follows from it may read otherwise."""

@@ -55,6 +55,7 @@ FREE = (
     "checkpoint_every",
     "max_retries",
     "trial_timeout",
+    "evaluation.timeout",
     "pick",
     "resources.wait_for_nodes",
 )

@@ -1,5 +1,5 @@
-"""Which attempts at a trial are followed by another one, when, and the queue of trials that wait for it.
-Pure but for the queue.
+"""Which attempts at a trial or a final evaluation are followed by another one, when, and the queue of
+those that wait for it. Pure but for the queue.
 
 What an attempt trained is in the trial's checkpoint, and the next one goes on from there.
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from orchestrator.trials import Trial
-
+T = TypeVar("T")
 # Not `FailureKind` itself, whose file imports Ray.
 _PASSING = ("preempted", "lost", "unreachable")
 _FIRST_PAUSE_S, _PAUSE_GROWS_BY, _LONGEST_PAUSE_S = 5.0, 4.0, 60.0
@@ -36,7 +35,7 @@ def judge(kind: str, num_retries: int, max_retries: int) -> Verdict:
 
     Args:
         kind: of the failure. What the training raised itself it would raise again.
-        num_retries: those of its trial so far that count.
+        num_retries: those so far that count.
         max_retries: that may count.
     """
     if kind == "preempted":
@@ -49,8 +48,8 @@ def judge(kind: str, num_retries: int, max_retries: int) -> Verdict:
     return Verdict(True, pause_s=min(_FIRST_PAUSE_S * _PAUSE_GROWS_BY**num_retries, _LONGEST_PAUSE_S))
 
 
-class RetryQueue:
-    """Trials that wait for their next attempt, in the order in which they may begin.
+class RetryQueue(Generic[T]):
+    """What waits for its next attempt, in the order in which they may begin.
 
     Args:
         clock: seconds that only grow.
@@ -58,20 +57,20 @@ class RetryQueue:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._waiting: list[tuple[float, Trial]] = []
+        self._waiting: list[tuple[float, T]] = []
 
-    def put(self, trial: Trial, pause_s: float) -> None:
-        self._waiting.append((self._clock() + pause_s, trial))
+    def put(self, item: T, pause_s: float) -> None:
+        self._waiting.append((self._clock() + pause_s, item))
         self._waiting.sort(key=lambda entry: entry[0])
 
-    def take(self) -> Trial | None:
+    def take(self) -> T | None:
         """The first whose pause is over; None where there is none."""
         if not self._waiting or self._waiting[0][0] > self._clock():
             return None
         return self._waiting.pop(0)[1]
 
-    def __contains__(self, trial: Trial) -> bool:
-        return any(waiting is trial for _, waiting in self._waiting)
+    def __contains__(self, item: T) -> bool:
+        return any(waiting is item for _, waiting in self._waiting)
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -142,11 +142,14 @@ class EvaluationSettings(_Settings):
         points: whose: the front's, also each trial's best in the first objective, none.
         cpus: CPU cores an evaluation; as a trial's where left out.
         gpus: GPUs an evaluation; as a trial's, at most one, where left out.
+        timeout: an evaluation without a result for so long hangs, and is killed and retried. None waits
+            for ever.
     """
 
     points: EvaluatedPoints = "front"
     cpus: int | None = Field(default=None, ge=1)
     gpus: float | None = Field(default=None, ge=0, le=1)
+    timeout: Duration = None
 
 
 class ConfirmSettings(_Settings):
@@ -192,8 +195,8 @@ class SweepSettings(_Settings):
             nodes share it.
         checkpoint_every: between two checkpoints of a running trial; so much of it, and the epoch that
             it was in, is trained again where it is killed. None writes none.
-        max_retries: of a trial whose process or node dies, or whose storage is away; each goes on from
-            its checkpoint. The loss of a preempted node does not count.
+        max_retries: of a trial or a final evaluation whose process or node dies, or whose storage is
+            away; a trial goes on from its checkpoint. The loss of a preempted node does not count.
         trial_timeout: a trial without a report for so long hangs, and is killed and retried. None waits
             for ever.
     """

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from orchestrator.settings import SweepSettings
 
-_DURATIONS = ("time_budget", "checkpoint_every", "trial_timeout", "wait_for_nodes")
+_DURATIONS = ("time_budget", "checkpoint_every", "trial_timeout", "timeout", "wait_for_nodes")
 
 
 def to_yaml(settings: SweepSettings) -> str:

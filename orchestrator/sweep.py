@@ -45,6 +45,7 @@ from orchestrator.tracking_check import check_tracking
 if TYPE_CHECKING:
     from orchestrator.budget import SweepStopper
     from orchestrator.driver import Driver
+    from orchestrator.resources import Node
 
 EXIT_CODES: dict[SweepStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
 
@@ -147,7 +148,6 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
     from ray import shutdown
 
     from dashboards.live_pages import LivePages
-    from orchestrator.admission import Admission
     from orchestrator.budget import SweepStopper, tidy_interrupts, used_up
     from orchestrator.cluster import ClusterWatch, await_nodes, connect, describe_gpus, room_asked
     from orchestrator.driver import Driver
@@ -185,7 +185,7 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
                 Driver(plan, data, LivePages, console) as driver,
             ):
                 stopper.start(lambda: used_up(settings.search, driver.record), watch.lost)
-                _run(driver, stopper, Admission(settings.resources, lambda: watch.nodes, driver.tell))
+                _run(driver, stopper, lambda: watch.nodes)
     finally:
         shutdown()
     driver.tidy()
@@ -204,10 +204,12 @@ def _first_line(plan: Plan) -> str:
     return f"sweep {plan.name}: going on after {num_ended} of {num_trials} trials, starting Ray"
 
 
-def _run(driver: Driver, stopper: SweepStopper, max_concurrent: Callable[[], int]) -> None:
+def _run(driver: Driver, stopper: SweepStopper, nodes: Callable[[], Sequence[Node]]) -> None:
     """Searches, confirms and evaluates, and emits what happens, up to `SweepEnded`."""
     from orchestrator import phases
+    from orchestrator.admission import Admission
 
+    max_concurrent = Admission(driver.settings.resources, nodes, driver.tell)
     if driver.num_to_run and not stopper.stop_all():
         phases.tuner(driver, stopper, phases.search(driver), max_concurrent).fit()
     used_up = stopper.reason
@@ -216,7 +218,7 @@ def _run(driver: Driver, stopper: SweepStopper, max_concurrent: Callable[[], int
         stopper.lift_budgets()
         _confirm(driver, stopper, max_concurrent)
     if stopper.status == "completed":
-        _evaluate(driver, stopper)
+        _evaluate(driver, stopper, nodes)
     has_points = any(trial.points for trial in driver.record.trials.values())
     if stopper.status != "completed":
         driver.end(stopper.status, stopper.reason)
@@ -238,8 +240,9 @@ def _confirm(driver: Driver, stopper: SweepStopper, max_concurrent: Callable[[],
         phases.tuner(driver, stopper, phases.confirmation(driver), max_concurrent).fit()
 
 
-def _evaluate(driver: Driver, stopper: SweepStopper) -> None:
+def _evaluate(driver: Driver, stopper: SweepStopper, nodes: Callable[[], Sequence[Node]]) -> None:
     """Evaluates the points that are kept on the test set, but those that already are."""
+    from orchestrator.admission import Admission
     from orchestrator.final_evaluation import evaluate_points
     from orchestrator.retention import evaluated_points
 
@@ -249,8 +252,8 @@ def _evaluate(driver: Driver, stopper: SweepStopper) -> None:
         for key in sorted(evaluated_points(record, settings.evaluation.points))
         if not record.evaluations.get(key)
     ]
-    resources = settings.evaluation_resources
-    for event in evaluate_points(keys, driver.paths, resources, settings.max_retries, stopper.stop_all):
+    room = Admission(settings.evaluation_resources, nodes, driver.tell, "final evaluation")
+    for event in evaluate_points(keys, driver.paths, settings, room, stopper.stop_all, driver.tell):
         driver.emit(event)
 
 

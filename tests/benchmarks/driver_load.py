@@ -259,11 +259,8 @@ def _measure(folder: Path, load: Load) -> Cost:
         waiting = driver.tracker.num_waiting
         time.sleep(_DRAIN_S if load.mlflow else 0)
         drained = waiting - driver.tracker.num_waiting
-        driver.tracker.close(0)
+        driver.close(0)
         gate.set()
-        driver.mlflow.close()
-        driver.proposals.close()
-        driver.ledger.close()
         return Cost(
             windows=windows,
             shares_s=dict(clock.seconds),
@@ -440,10 +437,7 @@ def _resume(settings: SweepSettings, paths: SweepPaths, console: Console) -> dic
     del record
     with timed("driver"):
         driver = Driver(Plan(settings, "sweep", paths, history), [], LivePages, console)
-    driver.tracker.close(0)
-    driver.mlflow.close()
-    driver.proposals.close()
-    driver.ledger.close()
+    driver.close(0)
     return took
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import re
 import signal
+import time
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
 import torch
+from resumable_sweeps import is_dead, num_lines
 from sweep_runs import EVALUATED, SweepRun, run_sweep, wait_for
 
 from orchestrator.events import PointEvaluated, SweepEnded, TrialEnded
@@ -131,6 +135,46 @@ def test_failed_evaluation_is_told_and_the_others_go_on(tmp_path: Path, no_ray_l
     run_id = sweep.children[failed[0].trial].info.run_id
     place = f"evaluations/epoch-{failed[0].epoch:04d}/failure.txt"
     assert "do not fit" in Path(sweep.client.download_artifacts(run_id, place)).read_text()
+
+
+def test_an_evaluation_that_dies_or_hangs_is_tried_again(tmp_path: Path, no_ray_left: None) -> None:
+    name, timeout_s = "battered", 20
+    ledger = tmp_path / "runs" / name / "ledger.jsonl"
+    begun: list[float] = []
+
+    def batter(driver: psutil.Process) -> None:
+        killed = wait_for(lambda: _evaluating(driver))
+        begun.append(time.time())
+        killed.kill()
+        wait_for(lambda: num_lines(ledger, "PointEvaluated") or is_dead(driver))
+        hung = wait_for(lambda: _evaluating(driver))
+        begun.append(time.time())
+        hung.suspend()
+        wait_for(lambda: is_dead(hung) or is_dead(driver))
+
+    rule = (f"evaluation.timeout={timeout_s}s", "evaluation.points=best", "resources.max_concurrent=1")
+    settings = [part for setting in rule for part in ("--set", setting)]
+    sweep = run_sweep(tmp_path, name, *HEALTHY, *settings, while_running=batter)
+    assert sweep.returncode == 0, sweep.stdout + sweep.stderr
+    assert num_lines(ledger, "PointEvaluated") == len({(e.trial, e.epoch) for e in _evaluations(sweep)})
+    assert not sweep.record.num_failed_evaluations
+    said = " ".join(sweep.stdout.split())
+    reasons = re.findall(r"epoch \d: (it\S* .*?); it is evaluated again \(retry [12]\)", said)
+    assert len(reasons) == 2
+    assert reasons[0].startswith("its process died: ")
+    assert reasons[1] == f"it hung: no result for {timeout_s} s (evaluation.timeout), so it was killed"
+    for fault, moment in zip(("killed", "hung"), begun, strict=True):
+        taken_s = min(e.time for e in _evaluations(sweep) if e.time > moment) - moment
+        print(f"{fault}: the next evaluation was over after {taken_s:.1f} s")
+
+
+def _evaluating(driver: psutil.Process) -> psutil.Process | None:
+    """A process that evaluates a point now."""
+    for process in driver.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(part.startswith("ray::_Evaluator.evaluate") for part in process.cmdline()):
+                return process
+    return None
 
 
 def test_interrupt_during_the_evaluation_ends_tidily(tmp_path: Path, no_ray_left: None) -> None:

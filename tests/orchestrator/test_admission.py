@@ -27,3 +27,17 @@ def test_what_fits_follows_the_nodes_and_is_told_when_it_changes() -> None:
 def test_no_more_than_asked_for() -> None:
     admission = Admission(ResourceSettings(max_concurrent=2), lambda: [{"CPU": 8.0}], print)
     assert admission() == 2
+
+
+def test_what_is_admitted_has_its_own_name() -> None:
+    nodes: list[dict[str, float]] = [{"CPU": 1.0}]
+    told: list[str] = []
+    admission = Admission(ResourceSettings(), lambda: nodes, told.append, "final evaluation")
+    nodes = []
+    assert admission() == 0
+    nodes = [{"CPU": 2.0}]
+    assert admission() == 2
+    assert told == [
+        "the cluster has 0 nodes now, and no final evaluation fits: waiting for others to join",
+        "the cluster has 1 node now, for 2 final evaluations at once",
+    ]

@@ -1,21 +1,17 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import pytest
-from ray.core.generated import common_pb2
-from ray.exceptions import ActorDiedError, RayTaskError, WorkerCrashedError
+from ray.exceptions import WorkerCrashedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+from ray_errors import LOST, PREEMPTED, died, raised
 
 from orchestrator.failures import describe_failure, kind_of
 from trainables.disk import DiskFullError
 from trainables.errors import DataError
 from trainables.reports import DivergedError
 
-_PROTOCOL: Any = common_pb2  # its classes are made when it is imported
-LOST = _PROTOCOL.NodeDeathInfo.UNEXPECTED_TERMINATION
-PREEMPTED = _PROTOCOL.NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED
 TASK_ERROR = """\
 Failure # 1 (occurred at 2026-01-02_03-04-05)
 ray::ImplicitFunc.train() (pid=4711, ip=10.0.0.1, actor_id=1, repr=train_trial)
@@ -56,19 +52,6 @@ def test_an_error_that_ray_lost_is_said_to_be(text: str) -> None:
 def test_the_markup_of_a_message_is_kept() -> None:
     text = TASK_ERROR.format(raised="it", kind="RuntimeError", message="[red]shape[/red] [3, 4]")
     assert describe_failure(text)[0] == "RuntimeError: [red]shape[/red] [3, 4]"
-
-
-def died(reason: int | None = None) -> ActorDiedError:
-    """What Ray raises for an actor that died, with its node where there is a reason for that."""
-    context = _PROTOCOL.ActorDiedErrorContext(error_message="it died", actor_id=b"\1" * 16)
-    if reason is not None:
-        context.node_death_info.CopyFrom(_PROTOCOL.NodeDeathInfo(reason=reason))
-    return ActorDiedError(context)
-
-
-def raised(error: Exception) -> RayTaskError:
-    """What Ray makes of an error that a process raised; of one that cannot be sent, its text."""
-    return RayTaskError("train", f"Traceback\n{type(error).__name__}: {error}", error)
 
 
 CONNECTION = ConnectionError("a neighbour closed the connection")
