@@ -20,7 +20,7 @@ def no_ray_left() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
     """One finished sweep that many tests look at."""
-    return run_sweep(tmp_path_factory.mktemp("tiny"), "tiny", *EVALUATED)
+    return run_sweep(tmp_path_factory.mktemp("tiny"), "tiny", *EVALUATED, has_store=False)
 
 
 @pytest.fixture(scope="session")

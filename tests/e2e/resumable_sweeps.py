@@ -26,6 +26,12 @@ def num_lines(ledger: Path, *kinds: str) -> int:
     return sum(not kinds or any(f'"{kind}"'.encode() in line[:60] for kind in kinds) for line in lines)
 
 
+def next_report_s(sweep: SweepRun, since: float) -> float:
+    """Seconds from a moment to the first report after it."""
+    reported = [event.time for event in sweep.events if isinstance(event, TrialReported)]
+    return min(moment for moment in reported if moment > since) - since
+
+
 def is_dead(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ REPOSITORY = Path(__file__).parents[2]
 TINY = Path(__file__).parent / "tiny.yaml"
 EVALUATED = ("--set", "evaluation.points=front")
 """With the final evaluation, which TINY leaves out."""
+_STORE = "mlflow.db"
 _MARK = "STARTED_BY_THE_TESTS"
 """The environment variable that tells our processes from those of other users of this machine."""
 _RAY_PROCESSES = ("raylet", "gcs_server", "ray::")
@@ -55,7 +58,7 @@ class SweepRun:
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(f"sqlite:///{self.folder}/mlflow.db")
+        return MlflowClient(f"sqlite:///{self.folder}/{_STORE}")
 
     def runs(self) -> list[Run]:
         (experiment,) = [e for e in self.client.search_experiments() if e.name != "Default"]
@@ -73,11 +76,19 @@ class SweepRun:
 
 def command(folder: Path, name: str, file: Path, *arguments: str, resumed: bool = False) -> list[str]:
     """The sweep command with everything that it writes below `folder`."""
-    places = [f"storage={folder}/runs", f"tracking.uri=sqlite:///{folder}/mlflow.db"]
+    places = [f"storage={folder}/runs", f"tracking.uri=sqlite:///{folder}/{_STORE}"]
     overrides = [part for place in places for part in ("--set", place)]
     python = [sys.executable, "-m", "orchestrator.sweep", str(file)]
     python += ["--resume" if resumed else "--name", name]
     return [*python, *overrides, *arguments]
+
+
+@functools.cache
+def _empty_store() -> bytes:
+    """A database of MLflow's with its tables, which take it seconds to make."""
+    with tempfile.TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/{_STORE}").search_experiments()
+        return (Path(folder) / _STORE).read_bytes()
 
 
 def run_sweep(
@@ -87,8 +98,14 @@ def run_sweep(
     file: Path = TINY,
     while_running: Callable[[psutil.Process], None] | None = None,
     resumed: bool = False,
+    has_store: bool = True,
 ) -> SweepRun:
-    """Runs a sweep to its end; `while_running` may do something to it in the meantime."""
+    """Runs a sweep to its end; `while_running` may do something to it in the meantime.
+
+    Without `has_store` it makes MLflow's database itself.
+    """
+    if has_store and not (folder / _STORE).exists():
+        (folder / _STORE).write_bytes(_empty_store())
     with subprocess.Popen(
         command(folder, name, file, *arguments, resumed=resumed),
         cwd=REPOSITORY,

@@ -301,7 +301,7 @@ def test_who_may_not_write_is_told_before_anything_is_made(
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
     for name, value in (server.add_user("reader") if "user" in given else given).items():
         monkeypatch.setenv(name, value)
-    sweep = run_sweep(tmp_path, "refused", "--set", f"tracking.uri={server.uri}")
+    sweep = run_sweep(tmp_path, "refused", "--set", f"tracking.uri={server.uri}", has_store=False)
     assert sweep.returncode == 2, sweep.stdout
     assert message in sweep.stderr and sweep.stderr.count("\n") == 1
     assert "starting Ray" not in sweep.stdout

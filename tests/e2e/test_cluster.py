@@ -35,7 +35,9 @@ def test_sweep_joins_a_cluster_and_leaves_it_running(cluster: str, tmp_path: Pat
 def test_a_gpu_that_torch_does_not_find_is_refused(cluster: str, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("needs a machine without a GPU")
-    sweep = run_sweep(tmp_path, "slow", "--set", "resources.gpus=1", "--address", cluster)
+    sweep = run_sweep(
+        tmp_path, "slow", "--set", "resources.gpus=1", "--address", cluster, has_store=False
+    )
     assert sweep.returncode == 2
     assert "resources.gpus=1: Ray gave this process a GPU of " in sweep.stderr
     assert "finds none; see the driver there (nvidia-smi), or set resources.gpus to 0" in sweep.stderr

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from resumable_sweeps import RESUMABLE, DiskWatch, is_dead, num_lines, stories
+from resumable_sweeps import RESUMABLE, DiskWatch, is_dead, next_report_s, num_lines, stories
 from sweep_runs import SweepRun, run_sweep, wait_for
 
 from trainables.snapshots import read_snapshot
@@ -128,8 +129,10 @@ def test_a_sweep_that_no_disk_takes_an_event_of_goes_on_once_there_is_room(
     assert refused.returncode == 2
     assert f"storage: {small_disk}/full cannot be written: its disk is full" in refused.stderr
     ballast[0].unlink()
+    begun = time.time()
     resumed = run_sweep(tmp_path, "full", *budget, file=RESUMABLE, resumed=True)
     assert resumed.returncode == 0, resumed.stderr
+    print(f"with room again: the next report after {next_report_s(resumed, begun):.1f} s")
     require_whole(resumed)
     expected = stories(uninterrupted)
     assert stories(resumed) == {name: expected[name] for name in resumed.record.trials}

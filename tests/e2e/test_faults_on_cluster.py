@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from clusters import NodeCluster
-from resumable_sweeps import is_dead, num_lines, stories
+from resumable_sweeps import is_dead, next_report_s, num_lines, stories
 from sweep_runs import SweepRun, run_sweep, wait_for
 from tracked_story import assert_mlflow_tells_the_story
 
@@ -167,9 +167,7 @@ def battered(cluster: NodeCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     begun = time.time()
     resumed = run_sweep(folder, "battered", *ARGUMENTS, resumed=True)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    reported = [event.time for event in resumed.events if isinstance(event, TrialReported)]
-    reported_s = min(moment for moment in reported if moment > begun) - begun
-    print(f"resumed: the next report after {reported_s:.1f} s")
+    print(f"resumed: the next report after {next_report_s(resumed, begun):.1f} s")
     return Battered(batterer.happened, batterer.trained, cut, resumed)
 
 

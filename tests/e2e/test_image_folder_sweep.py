@@ -55,7 +55,7 @@ def sweep_of(folder: Path, place: Path, *arguments: str) -> SweepRun:
         patch.setenv("MONOCON_CACHE", str(place / "cache"))
         (place / "own.yaml").write_text(SWEEP.format(folder=folder))
         (place / "left").mkdir()
-        return run_sweep(place / "left", "own", *arguments, file=place / "own.yaml")
+        return run_sweep(place / "left", "own", *arguments, file=place / "own.yaml", has_store=False)
 
 
 @pytest.fixture(scope="module")

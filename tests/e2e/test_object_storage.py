@@ -206,7 +206,7 @@ def test_a_storage_that_cannot_be_used_is_refused_before_ray_starts(
     storage, message = REFUSALS[case]
     if case == "no right":
         _read_only(store)
-    sweep = run_sweep(tmp_path, "refused", "--set", f"storage={storage}")
+    sweep = run_sweep(tmp_path, "refused", "--set", f"storage={storage}", has_store=False)
     assert sweep.returncode == 2
     assert sweep.stderr.startswith(f"--set storage={storage}")
     assert message in sweep.stderr

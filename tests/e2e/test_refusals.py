@@ -38,7 +38,7 @@ REFUSALS = {
 @pytest.mark.parametrize("case", REFUSALS)
 def test_refusal_is_one_message_and_leaves_nothing(case: str, tmp_path: Path, no_ray_left: None) -> None:
     arguments, message = REFUSALS[case]
-    sweep = run_sweep(tmp_path, "refused", *arguments)
+    sweep = run_sweep(tmp_path, "refused", *arguments, has_store=False)
     assert sweep.returncode == 2
     assert message in sweep.stderr
     assert "Traceback" not in sweep.stderr + sweep.stdout
@@ -47,14 +47,14 @@ def test_refusal_is_one_message_and_leaves_nothing(case: str, tmp_path: Path, no
 
 def test_taken_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs" / "taken" / "snapshots").mkdir(parents=True)
-    sweep = run_sweep(tmp_path, "taken")
+    sweep = run_sweep(tmp_path, "taken", has_store=False)
     assert sweep.returncode == 2
     assert "choose another name" in sweep.stderr
 
 
 def test_unwritable_storage_is_refused(tmp_path: Path, no_ray_left: None) -> None:
     (tmp_path / "runs").write_text("a file where the storage folder should be")
-    sweep = run_sweep(tmp_path, "refused")
+    sweep = run_sweep(tmp_path, "refused", has_store=False)
     assert sweep.returncode == 2
     assert sweep.stderr.startswith("--set storage=")
     assert "is not a folder; set storage to one" in sweep.stderr

@@ -141,7 +141,7 @@ def test_bad_pairs_are_refused_before_any_trial(case: str, tmp_path: Path, no_ra
     file, columns, message = REFUSALS[case]
     space = write_space(tmp_path)
     write_csv(tmp_path / file, columns, [("", "a", 0.5, "x")[: len(columns)]] * 3)
-    sweep = run_sweep(tmp_path, "refused", file=space)
+    sweep = run_sweep(tmp_path, "refused", file=space, has_store=False)
     assert sweep.returncode == 2
     assert message in sweep.stderr and "Traceback" not in sweep.stderr
     assert not (tmp_path / "runs").exists() and not (tmp_path / "mlflow.db").exists()
@@ -163,7 +163,9 @@ WEIGHTS = {
 @pytest.mark.parametrize("case", WEIGHTS)
 def test_bad_weights_are_refused_before_any_trial(case: str, tmp_path: Path, no_ray_left: None) -> None:
     override, message = WEIGHTS[case]
-    sweep = run_sweep(tmp_path, "refused", "--set", override, file=write_space(tmp_path))
+    sweep = run_sweep(
+        tmp_path, "refused", "--set", override, file=write_space(tmp_path), has_store=False
+    )
     assert sweep.returncode == 2
     assert message in sweep.stderr and "Traceback" not in sweep.stderr
     assert not (tmp_path / "runs").exists() and not (tmp_path / "mlflow.db").exists()
