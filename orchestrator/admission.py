@@ -14,7 +14,7 @@ class Admission:
     Args:
         resources: of one.
         nodes: gives the cluster's nodes as they are now; another list where they changed.
-        tell: takes a sentence whenever the number changes.
+        tell: takes a sentence whenever the number changes, and where nothing fits from the start.
         what: one is called.
     """
 
@@ -31,6 +31,8 @@ class Admission:
         self._what = what
         self._nodes = nodes()
         self._num = concurrent_trials(resources, self._nodes)
+        if not self._num:
+            tell(_sentence(len(self._nodes), 0, what))
 
     def __call__(self) -> int:
         """As many as fit at once."""

@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from orchestrator.sweep_log import log_to
 
 _PATIENCE_S = 5.0
@@ -84,8 +86,18 @@ def answer(connection: Connection, log: Path, handle: Callable[[Any], Any]) -> N
 
 def _portable(error: Exception) -> Exception:
     """The error, or where it cannot be sent another one that says the same."""
+    if isinstance(error, requests.RequestException):
+        _leave_out_requests(error)
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 - what was dumped here
     except Exception:  # noqa: BLE001 - whatever its parts raise
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
+
+
+def _leave_out_requests(error: requests.RequestException) -> None:
+    """An upload's request holds an open file; who sorts errors looks at the response."""
+    error.request = None
+    if error.response is not None:
+        error.response.history = []
+        error.response.request = None  # pyright: ignore[reportAttributeAccessIssue]

@@ -23,7 +23,7 @@ from orchestrator.errors import UserError
 from orchestrator.ray_tasks import result_of
 from orchestrator.ray_token import find_token, no_token, wrong_token
 from orchestrator.resources import Node, bundles, concurrent_trials
-from orchestrator.settings import ResourceSettings
+from orchestrator.settings import ResourceSettings, SweepSettings
 from trainables.errors import GpuMemoryError, NoGpuError
 
 logger = logging.getLogger(__name__)
@@ -101,9 +101,9 @@ def _ask_for_nothing() -> None:
 
 
 def await_nodes(
-    resources: ResourceSettings, tell: Callable[[str], None], is_stopped: Callable[[], bool]
+    settings: SweepSettings, tell: Callable[[str], None], is_stopped: Callable[[], bool]
 ) -> list[Node]:
-    """Waits for nodes that a trial fits on, as long as the settings say.
+    """Waits for nodes that a trial, and a final evaluation, fit on, as long as the settings say.
 
     Returns:
         The resources of each node that is alive.
@@ -111,16 +111,28 @@ def await_nodes(
     Raises:
         KeyboardInterrupt: they are no longer wanted.
     """
-    deadline = time.monotonic() + (resources.wait_for_nodes or 0.0)
-    nodes = _alive_nodes()
-    if time.monotonic() < deadline and not concurrent_trials(resources, nodes):
-        tell(f"waiting up to {resources.wait_for_nodes:g} s for a node that a trial fits on")
-    while time.monotonic() < deadline and not concurrent_trials(resources, nodes):
+    patience_s = settings.resources.wait_for_nodes or 0.0
+    deadline = time.monotonic() + patience_s
+    nodes, told = _alive_nodes(), ""
+    while time.monotonic() < deadline and (what := _without_room(settings, nodes)):
+        if what != told:
+            tell(f"waiting up to {patience_s:g} s for a node that {what} fits on")
+            told = what
         if is_stopped():
             raise KeyboardInterrupt
         time.sleep(_LOOK_EVERY_S)
         nodes = _alive_nodes()
     return nodes
+
+
+def _without_room(settings: SweepSettings, nodes: Sequence[Node]) -> str:
+    """What of a sweep fits on no node; empty where all does."""
+    if not concurrent_trials(settings.resources, nodes):
+        return "a trial"
+    is_evaluated = settings.evaluation.points != "none"
+    if is_evaluated and not concurrent_trials(settings.evaluation_resources, nodes):
+        return "a final evaluation"
+    return ""
 
 
 def _alive_nodes() -> list[Node]:
@@ -189,27 +201,38 @@ def _refuse_private(address: str) -> None:
         )
 
 
-def describe_gpus(gpus: float, tell: Callable[[str], None], is_stopped: Callable[[], bool]) -> str:
-    """Which GPU trials train on, or how much memory their share of one is, as a node with one tells.
+def describe_gpus(
+    gpus: float, setting: tuple[str, str], tell: Callable[[str], None], is_stopped: Callable[[], bool]
+) -> str:
+    """Which GPU trials train or final evaluations run on, or how much memory their share of one is, as a
+    node with one tells.
+
+    Args:
+        gpus: the share.
+        setting: of the share.
+        tell: takes a sentence where it takes long.
+        is_stopped: whether it is no longer wanted.
 
     Raises:
         UserError: torch finds none there, or the share is too little for anything.
         KeyboardInterrupt: it is no longer wanted.
     """
-    task = ray.remote(num_cpus=0, num_gpus=gpus)(_describe_gpus).remote(gpus)
+    task = ray.remote(num_cpus=0, num_gpus=gpus)(_describe_gpus).remote(
+        gpus, ".".join(map(str, setting))
+    )
     try:
         return result_of(task, f"a node with {gpus:g} GPU free, which says what it is", tell, is_stopped)
     except RayTaskError as error:
         if isinstance(error.cause, (NoGpuError, GpuMemoryError)):
-            raise UserError(str(error.cause), location=("resources", "gpus")) from None
+            raise UserError(str(error.cause), location=setting) from None
         raise
 
 
-def _describe_gpus(gpus: float) -> str:
+def _describe_gpus(gpus: float, setting: str) -> str:
     from trainables.gpu_share import read_gpu_memory, require_gpu, share_sentence
 
-    require_gpu()
-    return share_sentence(gpus, read_gpu_memory())
+    require_gpu(setting)
+    return share_sentence(gpus, read_gpu_memory(), setting)
 
 
 class ClusterWatch:

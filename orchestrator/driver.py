@@ -88,7 +88,12 @@ class Driver:
         if not history:
             make_folder(self.settings, self.paths)
         log_to(self.paths.log)
-        self.ledger = Ledger(self.paths.ledger)
+        try:
+            self.ledger = Ledger(self.paths.ledger)
+        except UserError:
+            if not history:
+                remove_folder(self.paths)
+            raise
         rule = RetentionRule(self.settings.tracking.embeddings, self.settings.evaluation.points)
         self.proposals = ProposalsProcess(
             self.settings,

@@ -12,11 +12,12 @@ from ray.exceptions import ActorDiedError, RayError, RayTaskError
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
 from trainables.disk import DiskFullError
+from trainables.errors import DataError, NoGpuError, WeightsError
 
 FailureKind = Literal["preempted", "lost", "unreachable", "raised"]
 """preempted: its node was taken away, as had been announced. lost: its process or its node died.
-unreachable: a file or a connection was not there. raised: by the training itself, as another attempt
-would again.
+unreachable: a file, a connection, or what else there was at the start, was not there. raised: by the
+training itself, as another attempt would again.
 """
 _FAILURE_HEADER = re.compile(r"^Failure # \d+ \(occurred at [^)]*\)\n", re.MULTILINE)
 _TERMINAL_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -42,9 +43,18 @@ def kind_of(error: BaseException | None) -> FailureKind:
         return "preempted"
     if any(_is_of_ray(e) or _lost_a_neighbour(e) for e in causes):
         return "lost"
-    if any(isinstance(e, OSError) and not isinstance(e, DiskFullError) for e in causes):
+    if any(_is_elsewhere(e) for e in causes):
         return "unreachable"
     return "raised"
+
+
+def _is_elsewhere(error: BaseException) -> bool:
+    """Whether another attempt, or another node, may have what was not there: data, weights and a GPU
+    were there when the sweep started.
+    """
+    if isinstance(error, OSError):
+        return not isinstance(error, DiskFullError)
+    return isinstance(error, (DataError, WeightsError, NoGpuError))
 
 
 def _is_of_ray(error: BaseException) -> bool:

@@ -25,19 +25,14 @@ from orchestrator.settings import SweepSettings
 from trainables.places import Place
 
 _LOOK_EVERY_S = 0.5
+_GPUS = "evaluation.gpus"
 
 
 class _Evaluator:
     """Evaluates snapshots in a process of its own."""
 
     def __init__(self, cpus: int, gpus: float) -> None:
-        import torch
-
-        import trainables.evaluation  # noqa: F401  # so that its time is no point's
-
-        torch.set_num_threads(cpus)
-        self._gpus = gpus
-        self._device = "cuda" if gpus else "cpu"  # Ray hides no GPU from a process that asked for none
+        self._cpus, self._gpus = cpus, gpus
 
     def evaluate(self, snapshot: Place, folder: Place) -> dict[str, float]:
         import torch
@@ -45,12 +40,14 @@ class _Evaluator:
         from trainables.evaluation import evaluate_snapshot
         from trainables.gpu_share import keeps_to_share, require_gpu
 
+        torch.set_num_threads(self._cpus)
         if self._gpus:
-            require_gpu()
+            require_gpu(_GPUS)
         if isinstance(snapshot, Path) and not snapshot.is_dir():
             raise FileNotFoundError(f"{snapshot} is not there; is its storage away?")
-        with keeps_to_share(self._gpus, torch.device(self._device)):
-            return evaluate_snapshot(snapshot, folder, device=self._device)
+        device = "cuda" if self._gpus else "cpu"  # Ray hides no GPU from a process that asked for none
+        with keeps_to_share(self._gpus, torch.device(device), _GPUS):
+            return evaluate_snapshot(snapshot, folder, device=device)
 
 
 @dataclass
@@ -101,8 +98,10 @@ class _Evaluations:
         self._waiting.put(key, 0.0)
 
     def start(self, max_concurrent: int) -> None:
-        """Starts actors for points that wait, as far as there is room."""
-        while len(self._running) < max_concurrent:
+        """Starts actors for points that wait, as far as there is room; one also where there is none, for
+        which a cluster that grows by itself makes room.
+        """
+        while len(self._running) < max(max_concurrent, 1):
             key = self._waiting.take()
             if key is None:
                 return
@@ -114,7 +113,9 @@ class _Evaluations:
         if not self._running:  # all wait: for room, or for storage to come back
             time.sleep(_LOOK_EVERY_S)
             return
-        done, _ = ray.wait([work.awaited for work in self._running], timeout=_LOOK_EVERY_S)
+        awaited = [work.awaited for work in self._running]
+        ray.wait(awaited, timeout=_LOOK_EVERY_S)
+        done, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0)  # all that are over by now
         for work in list(self._running):
             if work.awaited in done:
                 yield from self._go_on(work)

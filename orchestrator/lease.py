@@ -19,7 +19,7 @@ from typing import Any
 
 from orchestrator.errors import UserError
 from orchestrator.paths import SweepPaths
-from trainables.places import create_object, read_object, remove_object, write_object
+from trainables.places import StoreError, create_object, read_object, remove_object, write_object
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ RENEWED_EVERY_S = 5.0
 EXPIRES_S = 30.0
 """After so long without a sign of life another machine's driver may take the sweep over; the machines'
 clocks may differ by less than this."""
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class LeaseLostError(OSError):
@@ -91,7 +93,7 @@ class Lease:
         Whoever was not heard of for long asks the store first.
         """
         self.require_not_lost()
-        if time.monotonic() - self._renewed_at > EXPIRES_S / 2:
+        if _now() - self._renewed_at > EXPIRES_S / 2:
             self._renew()
 
     def _take(self) -> None:
@@ -102,7 +104,7 @@ class Lease:
             if holder.get("id") not in (self._id, _last_of_this_machine(self._paths)):
                 _require_expired(self._paths, holder)
             write_object(_object(self._paths), self._content(), is_patient=False)
-        self._renewed_at = time.monotonic()
+        self._renewed_at = _now()
         if self._paths.root.is_dir():
             self.remember()
 
@@ -126,11 +128,13 @@ class Lease:
 
     def _renew(self) -> None:
         with self._renewing:
-            begun = time.monotonic()
-            holder = _read(self._paths)
-            if holder.get("id", self._id) != self._id:
+            begun = _now()
+            holder = _read_exactly(self._paths)
+            if holder is None:  # nobody else removes it
+                self._lost_to = "another driver, which has ended since,"
+            elif holder.get("id") != self._id:
                 self._lost_to = f"a driver on {holder.get('host')}"
-                self.require_not_lost()
+            self.require_not_lost()
             write_object(_object(self._paths), self._content(), is_patient=False)
             self._renewed_at = begun
 
@@ -163,7 +167,27 @@ def _object(paths: SweepPaths) -> str:
     return paths.at_url(paths.lease)
 
 
+def _now() -> float:
+    """Seconds that only grow, also while the machine sleeps where the system tells that."""
+    return time.clock_gettime(_CLOCK)
+
+
+def _read_exactly(paths: SweepPaths) -> dict[str, Any] | None:
+    """What the object says; None where there is none.
+
+    Raises:
+        OSError: the store does not tell, or what is there is no lease.
+    """
+    try:
+        return json.loads(read_object(_object(paths), is_patient=False))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StoreError(f"{_object(paths)} is no lease: {error}") from error
+
+
 def _read(paths: SweepPaths) -> dict[str, Any]:
+    """The same for who may take it over: empty where nobody is known to have it."""
     try:
         return json.loads(read_object(_object(paths), is_patient=False))
     except (FileNotFoundError, ValueError):

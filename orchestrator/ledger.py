@@ -18,16 +18,10 @@ from pathlib import Path
 
 from orchestrator.errors import UserError
 from orchestrator.events import Event, from_dict, to_dict
+from trainables.disk import AWAY
 
 logger = logging.getLogger(__name__)
 
-
-_PASSING = {
-    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EAGAIN,
-    errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH,
-    errno.ENETDOWN, errno.ENETUNREACH,
-}  # fmt: skip
-"""What a network's file system says while its server is away."""
 _LOOK_EVERY_S = 1.0
 
 
@@ -39,7 +33,8 @@ class Ledger:
         patience_s: for a storage that is away to come back.
 
     Raises:
-        UserError: another process has it open, so a driver works on the sweep.
+        UserError: another process has it open, so a driver works on the sweep; or its disk takes no
+            locks.
     """
 
     def __init__(self, path: Path, patience_s: float = 60.0) -> None:
@@ -54,6 +49,13 @@ class Ledger:
         except BlockingIOError:
             self._file.close()
             raise UserError(f"{path}: another process works on this sweep; end it first") from None
+        except OSError as error:
+            self._file.close()
+            raise UserError(
+                f"storage: {path} cannot be locked ({error.strerror}), so nothing would keep another "
+                "driver from it; mount its disk with locks (Lustre: -o flock), or set another folder",
+                location=("storage",),
+            ) from error
         _drop_torn_line(path)
         self._end = path.stat().st_size
 
@@ -69,7 +71,7 @@ class Ledger:
                 try:
                     return self._append(line)
                 except OSError as error:
-                    if error.errno not in _PASSING or time.monotonic() >= deadline:
+                    if error.errno not in AWAY or time.monotonic() >= deadline:
                         raise
                     logger.warning("%s cannot be written, trying again: %s", self.path, error)
                     time.sleep(_LOOK_EVERY_S)

@@ -282,11 +282,15 @@ class MlflowRuns:
         self._client.log_batch(run_id, metrics=[failed])
 
     def log_evaluation(self, event: PointEvaluated, folder: Path) -> None:
-        run_id, place = self.run_ids[event.trial], evaluation_folder(event.epoch)
+        """Metrics and files of a final evaluation.
+
+        Raises:
+            FileNotFoundError: the folder is not there.
+        """
         at = _ms(event.time)
         metrics = [Metric(name, value, at, event.epoch) for name, value in event.metrics.items()]
-        self._client.log_batch(run_id, metrics=metrics)
-        self._client.log_artifacts(run_id, str(folder), place)
+        self._client.log_batch(self.run_ids[event.trial], metrics=metrics)
+        self.upload(event.trial, folder, evaluation_folder(event.epoch))
 
     def upload(self, trial: str, path: Path, place: str) -> None:
         """A file into, or a folder as, the artifacts at a place of the trial's run.

@@ -117,4 +117,19 @@ def is_refused_for_good(error: Exception) -> bool:
         return (
             400 <= error.response.status_code < 500 and error.response.status_code not in _ASKED_TO_WAIT
         )
+    if _is_of_s3(error):
+        return _status_of(error) in range(400, 500) and _status_of(error) not in _ASKED_TO_WAIT
     return isinstance(error, PermissionError) or not isinstance(error, (OSError, TimeoutError))
+
+
+def _is_of_s3(error: Exception) -> bool:
+    """Whether S3's client raised it, with which MLflow may write artifacts; here it may be absent."""
+    return any(
+        kind.__module__.partition(".")[0] in ("boto3", "botocore") for kind in type(error).__mro__
+    )
+
+
+def _status_of(error: Exception) -> int | None:
+    """The HTTP status that an error of S3's client tells, if any."""
+    response = getattr(error, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode")

@@ -61,6 +61,11 @@ class SweepPaths:
         return self.root / "sweep.yaml"
 
     @property
+    def is_away(self) -> bool:
+        """Whether the sweep's folder is not to be seen, as while its disk is away."""
+        return not self.settings.exists()
+
+    @property
     def log(self) -> Path:
         return self.root / "sweep.log"
 

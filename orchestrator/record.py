@@ -28,7 +28,7 @@ from orchestrator.events import (
 )
 from orchestrator.front import Front
 from orchestrator.pareto import minimised
-from orchestrator.settings import SweepSettings
+from orchestrator.settings import EvaluatedPoints, SweepSettings
 from orchestrator.trials import AnyStatus, Point, Trial, with_point
 from trainables.reports import EpochReport
 
@@ -40,6 +40,7 @@ class SweepRecord:
 
     Args:
         front: before its first point; it is this record's from here on.
+        evaluated: which points the final evaluation is for.
 
     Attributes:
         trials: of the search, by name; the counts and the budgets are theirs.
@@ -53,8 +54,9 @@ class SweepRecord:
             the moment on where it has one.
     """
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, evaluated: EvaluatedPoints = "front") -> None:
         self.front = front
+        self._evaluated: EvaluatedPoints = evaluated
         self.trials: dict[str, Trial] = {}
         self.imported: dict[str, Trial] = {}
         self.confirming: dict[str, Trial] = {}
@@ -75,7 +77,7 @@ class SweepRecord:
     @staticmethod
     def of(settings: SweepSettings, history: Iterable[Event] = ()) -> SweepRecord:
         """The record of a sweep after some events."""
-        record = SweepRecord(Front.of(settings))
+        record = SweepRecord(Front.of(settings), settings.evaluation.points)
         for event in history:
             record.apply(event)
         return record
@@ -203,7 +205,11 @@ class SweepRecord:
 
     @property
     def num_failed_evaluations(self) -> int:
-        return sum(not metrics for metrics in list(self.evaluations.values()))
+        """Points that want a final evaluation and whose last one failed; one that has left the front
+        since wants none.
+        """
+        failed = {key for key, metrics in list(self.evaluations.items()) if not metrics}
+        return len(failed & self.evaluated_points(self._evaluated)) if failed else 0
 
     def _add_report(self, trial: Trial, report: EpochReport) -> None:
         trial.training_time_s += report.metrics.get("validation_time_s", 0.0) + sum(
@@ -271,6 +277,15 @@ class SweepRecord:
     def own_front(self) -> list[Point]:
         """The front's points whose snapshots and runs are this sweep's."""
         return [point for point in self.front if point.trial in self.trials]
+
+    def evaluated_points(self, of: EvaluatedPoints) -> set[tuple[str, int]]:
+        """The (trial, epoch) of each point that the final evaluation is for."""
+        if of == "none":
+            return set()
+        points = self.own_front()
+        if of == "best":
+            points += [trial.best for trial in self.trials.values() if trial.best]
+        return {(point.trial, point.epoch) for point in points}
 
     def count(self, *statuses: str) -> int:
         """Number of trials in one of these states."""

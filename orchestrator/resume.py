@@ -56,6 +56,8 @@ FREE = (
     "max_retries",
     "trial_timeout",
     "evaluation.timeout",
+    "evaluation.cpus",
+    "evaluation.gpus",
     "pick",
     "resources.wait_for_nodes",
 )

@@ -42,16 +42,6 @@ class RetentionRule:
     evaluated: EvaluatedPoints = "front"
 
 
-def evaluated_points(record: SweepRecord, of: EvaluatedPoints) -> set[Key]:
-    """The (trial, epoch) of each point that the final evaluation is for."""
-    if of == "none":
-        return set()
-    points = record.own_front()
-    if of == "best":
-        points += [trial.best for trial in record.trials.values() if trial.best]
-    return {(point.trial, point.epoch) for point in points}
-
-
 def wanted_snapshots(record: SweepRecord, rule: RetentionRule) -> set[Key]:
     """The (trial, epoch) of each snapshot to keep.
 

@@ -223,7 +223,7 @@ def _unfit_resources(settings: SweepSettings) -> Faults:
     for device in devices:
         if fault := _unfit_device(settings, device):
             return [((group, "device"), fault)]
-    if resources.gpus > 1 and resources.workers == 0:
+    if resources.gpus > 1:
         text = "one process trains on one GPU; set resources.workers to the number of GPUs and gpus to 1"
         return [(("resources", "gpus"), text)]
     if resources.workers and not float(resources.gpus).is_integer():

@@ -107,6 +107,8 @@ class SnapshotUploads:
         self._put(lambda: self._runs.tag(trial, {_TAG: epochs}))
 
     def _upload_traces(self, trial: str) -> None:
+        if self._paths.is_away:
+            raise FileNotFoundError(f"{self._paths.root} is away")  # or nothing would be taken for all
         for place in self._paths.stored_traces(trial):
             # Where it is gone, its trial left the front; what was uploaded is removed after this.
             with contextlib.suppress(FileNotFoundError), local_copy(place) as path:
@@ -118,8 +120,7 @@ class SnapshotUploads:
             with local_copy(place, must_be_whole=True) as folder:
                 self._runs.upload(trial, folder, _artifact(epoch))
         except (OSError, MlflowException):
-            is_away = not self._paths.settings.exists()  # with all of a storage that is a path
-            if is_away or (trial, epoch) in self._paths.stored_snapshots(trial):
+            if self._paths.is_away or (trial, epoch) in self._paths.stored_snapshots(trial):
                 raise
             if self._is_published(trial, epoch):
                 message = f"the snapshot {place} is on the front and no longer there"

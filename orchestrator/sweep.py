@@ -168,12 +168,15 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
             connect(address)
         # Ray has put handlers of its own in place.
         with tidy_interrupts(stopper), room_asked(settings.resources):
-            nodes = await_nodes(settings.resources, tell, is_interrupted)
+            nodes = await_nodes(settings, tell, is_interrupted)
             require_fit(settings.resources, nodes, may_grow=address is not None)
+            gpus = {("resources", "gpus"): settings.resources.gpus}
             if settings.evaluation.points != "none":
                 require_fit(settings.evaluation_resources, nodes, "evaluation", "a final evaluation")
-            if settings.resources.gpus:
-                tell(describe_gpus(settings.resources.gpus, tell, is_interrupted))
+                gpus["evaluation", "gpus"] = settings.evaluation_resources.gpus
+            for setting, share in gpus.items():
+                if share and (setting[0] == "resources" or share != settings.resources.gpus):
+                    tell(describe_gpus(share, setting, tell, is_interrupted))
             data = prepare(settings, tell, is_interrupted)
             require_same_data(plan.name, plan.history, describe_data(data))
             for sentence in sentences(data):
@@ -243,18 +246,22 @@ def _confirm(driver: Driver, stopper: SweepStopper, max_concurrent: Callable[[],
 def _evaluate(driver: Driver, stopper: SweepStopper, nodes: Callable[[], Sequence[Node]]) -> None:
     """Evaluates the points that are kept on the test set, but those that already are."""
     from orchestrator.admission import Admission
+    from orchestrator.cluster import room_asked
     from orchestrator.final_evaluation import evaluate_points
-    from orchestrator.retention import evaluated_points
 
     record, settings = driver.record, driver.settings
     keys = [
         key
-        for key in sorted(evaluated_points(record, settings.evaluation.points))
+        for key in sorted(record.evaluated_points(settings.evaluation.points))
         if not record.evaluations.get(key)
     ]
-    room = Admission(settings.evaluation_resources, nodes, driver.tell, "final evaluation")
-    for event in evaluate_points(keys, driver.paths, settings, room, stopper.stop_all, driver.tell):
-        driver.emit(event)
+    if not keys:
+        return
+    resources = settings.evaluation_resources
+    room = Admission(resources, nodes, driver.tell, "final evaluation")
+    with room_asked(resources):
+        for event in evaluate_points(keys, driver.paths, settings, room, stopper.stop_all, driver.tell):
+            driver.emit(event)
 
 
 def failure_reason(record: SweepRecord, stopped_because: str) -> str:

@@ -193,6 +193,8 @@ class Tracker:
             with local_copy(place, must_be_whole=True) as folder:
                 self.runs.log_evaluation(event, folder)
         except FileNotFoundError:
+            if self._paths.is_away:
+                raise
             raise MlflowException(f"{place} is no longer there", INVALID_STATE) from None
 
     def _log_progress(self, event: TrialEnded, record: SweepRecord) -> None:

@@ -21,9 +21,18 @@ from typing import Any, Literal, Protocol
 import torch
 
 from trainables.config import TrialConfig
-from trainables.disk import says_where_it_is_full
+from trainables.disk import AWAY, says_where_it_is_full
 from trainables.distributed import WorkerGroup
-from trainables.places import Place, StoreError, exists, is_url, local_copy, rename, write_object
+from trainables.places import (
+    Place,
+    StoreError,
+    exists,
+    is_url,
+    local_copy,
+    rename,
+    require_shared,
+    write_object,
+)
 from trainables.reports import EpochReport
 
 logger = logging.getLogger(__name__)
@@ -58,6 +67,7 @@ class CheckpointFile:
             epoch.
         resend: given each report that is in the file, in order, before a training goes on: who
             listened to the killed one may not have taken in the last of them. Called by all workers.
+        witness: a file that is there as long as the storage is; None where there is none such.
         warn: told why a training could not go on from the file and starts from its beginning. Called
             by all workers.
         clock: seconds, for `every_s`.
@@ -67,6 +77,7 @@ class CheckpointFile:
     every_s: float
     resend: Callable[[EpochReport], None] = _tell_nobody
     warn: Callable[[str], None] = logger.warning
+    witness: Path | None = None
     clock: Callable[[], float] = time.monotonic
 
     def write(self, content: dict[str, Any]) -> None:
@@ -95,12 +106,24 @@ class CheckpointFile:
         finally:
             partial.unlink(missing_ok=True)
 
+    def is_there(self) -> bool:
+        """Whether there is one to go on from.
+
+        Raises:
+            OSError: the storage is away, or does not tell.
+        """
+        if exists(self.path):
+            return True
+        if self.witness is not None:
+            require_shared(self.witness)
+        return False
+
     def read(self) -> dict[str, Any]:
         """What was written, on the CPU.
 
         Raises:
             CheckpointError: the file is not what was written, or cannot be read.
-            StoreError: the store does not give it, which says nothing about what is in it.
+            OSError: the storage is away or does not give it, which says nothing about what is in it.
         """
         try:
             with local_copy(self.path) as path, path.open("rb") as file:
@@ -117,6 +140,8 @@ class CheckpointFile:
         except (MemoryError, StoreError):  # says nothing about what is in it
             raise
         except OSError as error:
+            if error.errno in AWAY or isinstance(error, FileNotFoundError):
+                raise
             raise CheckpointError(f"{self.path} cannot be read ({error.strerror or error})") from error
         except Exception as error:  # zipfile and torch raise nearly every kind
             raise CheckpointError(f"{self.path} is not a whole checkpoint ({error})") from error
@@ -192,7 +217,7 @@ class Keeper:
         if self._is_writer:
             file.remove_leftovers()
         # The first worker's answer for all: a file may show later on another node.
-        if group.broadcast(exists(file.path)):
+        if group.broadcast(file.is_there()):
             self._take_up(file)
         self._written_at = file.clock()
 

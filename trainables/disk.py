@@ -12,6 +12,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+AWAY = {
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EAGAIN,
+    errno.ENOTCONN, errno.ECONNREFUSED, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.ENETDOWN, errno.ENETUNREACH,
+}  # fmt: skip
+"""What a network's file system says while its server is away."""
 _FULL = {errno.ENOSPC: "its disk is full", errno.EDQUOT: "the quota on its disk is used up"}
 
 

@@ -20,6 +20,8 @@ OUTSIDE_BYTES = GIB // 2
 """Set aside for a process: its CUDA context and libraries lie outside of what torch counts. An allowance
 of 512 MiB, not measured."""
 _NEARLY = 0.9
+GPUS = "resources.gpus"
+"""The setting of a training's share."""
 
 
 class GpuMemory(NamedTuple):
@@ -38,9 +40,12 @@ class GpuMemory(NamedTuple):
     held_bytes: int
 
 
-def require_gpu() -> None:
+def require_gpu(setting: str = GPUS) -> None:
     """Checks that torch finds the GPU that Ray gave this process; on the CPU a sweep would go on for
     weeks, and nobody would know why.
+
+    Args:
+        setting: that asked for the GPU.
 
     Raises:
         NoGpuError: it finds none.
@@ -49,8 +54,7 @@ def require_gpu() -> None:
         built = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
         raise NoGpuError(
             f"Ray gave this process a GPU of {socket.gethostname()}, and torch {torch.__version__} "
-            f"(built with {built}) finds none; see the driver there (nvidia-smi), or set resources.gpus "
-            "to 0"
+            f"(built with {built}) finds none; see the driver there (nvidia-smi), or set {setting} to 0"
         )
 
 
@@ -61,12 +65,13 @@ def read_gpu_memory(device: int | None = None) -> GpuMemory:
     return GpuMemory(name, total_bytes, free_bytes, torch.cuda.memory_reserved(device))
 
 
-def allowed_fraction(gpus: float, total_bytes: int) -> float:
+def allowed_fraction(gpus: float, total_bytes: int, setting: str = GPUS) -> float:
     """The part of a GPU's memory that torch may hold in a process with this share of the GPU.
 
     Args:
         gpus: the share, such as 0.25; 1 and more is the whole GPU, of which nothing is set aside.
         total_bytes: the GPU's memory.
+        setting: of the share.
 
     Raises:
         GpuMemoryError: nothing is left of so small a share.
@@ -76,55 +81,69 @@ def allowed_fraction(gpus: float, total_bytes: int) -> float:
     fraction = gpus - OUTSIDE_BYTES / total_bytes
     if fraction <= 0:
         raise GpuMemoryError(
-            f"{_share(gpus)} of {_gib(total_bytes)} is no more than the {_gib(OUTSIDE_BYTES)} that CUDA "
-            "itself needs in a process; raise resources.gpus"
+            f"{setting} {gpus:g} of {_gib(total_bytes)} is no more than the {_gib(OUTSIDE_BYTES)} that "
+            f"CUDA itself needs in a process; raise {setting}"
         )
     return fraction
 
 
-def share_sentence(gpus: float, memory: GpuMemory) -> str:
+def share_sentence(gpus: float, memory: GpuMemory, setting: str = GPUS) -> str:
     """How much memory a share is, or which GPU it is, before anything runs.
+
+    Args:
+        gpus: the share.
+        memory: as it is at that moment.
+        setting: of the share: the trainings' or the final evaluations'.
 
     Raises:
         GpuMemoryError: nothing is left of so small a share.
     """
-    allowed = allowed_fraction(gpus, memory.total_bytes) * memory.total_bytes
+    allowed = allowed_fraction(gpus, memory.total_bytes, setting) * memory.total_bytes
     if gpus >= 1:
-        return f"trials train on {memory.name}, {_gib(memory.total_bytes)}"
+        who = "trials train" if setting == GPUS else "final evaluations run"
+        return f"{who} on {memory.name}, {_gib(memory.total_bytes)}"
+    what = "" if setting == GPUS else " final evaluations"
     return (
-        f"{int(1 / gpus + 1e-9)} at a time share a GPU: each may hold {_gib(allowed)} of the "
+        f"{int(1 / gpus + 1e-9)}{what} at a time share a GPU: each may hold {_gib(allowed)} of the "
         f"{_gib(memory.total_bytes)} of {memory.name}"
     )
 
 
-def full_sentence(gpus: float, memory: GpuMemory) -> str:
+def full_sentence(gpus: float, memory: GpuMemory, setting: str = GPUS) -> str:
     """Why there was no memory, and what to change.
 
     Args:
         gpus: the share of the process.
         memory: as it is at that moment.
+        setting: of the share.
     """
-    allowed = allowed_fraction(gpus, memory.total_bytes) * memory.total_bytes
+    allowed = allowed_fraction(gpus, memory.total_bytes, setting) * memory.total_bytes
     held = f"{_gib(memory.held_bytes)} of the {_gib(memory.total_bytes)} of {memory.name}"
-    free, smaller = _gib(memory.free_bytes), "lower trial.batch_size"
+    share, free = f"{setting} {gpus:g}", _gib(memory.free_bytes)
+    is_training = setting == GPUS
+    what = "this training" if is_training else "this final evaluation"
     if gpus >= 1:
-        return f"the GPU is full: this training holds {held}, and {free} are free; {smaller}"
+        advice = "lower trial.batch_size" if is_training else "see what else runs there"
+        return f"the GPU is full: {what} holds {held}, and {free} are free; {advice}"
     if memory.held_bytes < _NEARLY * allowed and memory.free_bytes < allowed - memory.held_bytes:
         return (
-            f"the GPU is full before this training has its share: it holds {held}, {_share(gpus)} is "
+            f"the GPU is full before {what} has its share: it holds {held}, {share} is "
             f"{_gib(allowed)}, and only {free} are free; see what else runs there"
         )
-    return (
-        f"its share of the GPU is full: {_share(gpus)} is {_gib(allowed)}, and this training holds "
-        f"{held}; raise resources.gpus, or {smaller}"
-    )
+    advice = f"raise {setting}" + (", or lower trial.batch_size" if is_training else "")
+    return f"its share of the GPU is full: {share} is {_gib(allowed)}, and {what} holds {held}; {advice}"
 
 
 @contextlib.contextmanager
-def keeps_to_share(gpus: float, device: torch.device) -> Iterator[None]:
+def keeps_to_share(gpus: float, device: torch.device, setting: str = GPUS) -> Iterator[None]:
     """Lets torch hold no more of the GPU than the share while the block runs, and all of it after.
 
     Does nothing on a CPU.
+
+    Args:
+        gpus: the share.
+        device: that the block works on.
+        setting: of the share.
 
     Raises:
         GpuMemoryError: there was no more memory; the message is a whole sentence.
@@ -134,17 +153,14 @@ def keeps_to_share(gpus: float, device: torch.device) -> Iterator[None]:
         return
     torch.cuda.empty_cache()  # of an earlier training in this process, which may have had more
     total_bytes = read_gpu_memory(device.index).total_bytes
-    torch.cuda.set_per_process_memory_fraction(allowed_fraction(gpus, total_bytes), device.index)
+    fraction = allowed_fraction(gpus, total_bytes, setting)
+    torch.cuda.set_per_process_memory_fraction(fraction, device.index)
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise GpuMemoryError(full_sentence(gpus, read_gpu_memory(device.index))) from error
+        raise GpuMemoryError(full_sentence(gpus, read_gpu_memory(device.index), setting)) from error
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, device.index)
-
-
-def _share(gpus: float) -> str:
-    return f"resources.gpus {gpus:g}"
 
 
 def _gib(num_bytes: float) -> str:

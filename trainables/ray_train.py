@@ -199,6 +199,7 @@ def _train_loop(loop: dict[str, Any]) -> None:
         rule.every_s,
         listener.take_up,
         warn=lambda text: report_to({WARNING_KEY: text}),
+        witness=loop["witness"],
     )
     with keeps_to_share(loop["gpus"], choose_device(placed)):
         fit(placed, listener, current_group(), checkpoint)

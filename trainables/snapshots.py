@@ -81,7 +81,7 @@ def read_snapshot(folder: str | Path) -> Snapshot:
 
     Raises:
         ValueError: `folder` holds no snapshot, or its weights are not those of its configuration.
-        OSError: the store does not give it.
+        OSError: the disk or the store does not give it.
     """
     if is_url(folder):
         try:
@@ -96,12 +96,12 @@ def read_snapshot(folder: str | Path) -> Snapshot:
         manifest = json.loads((folder / MANIFEST).read_text())
         config = TrialConfig.model_validate(manifest["config"])
         report = EpochReport.from_dict(manifest["report"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / MANIFEST} is not a snapshot's manifest: {error!r}") from error
     model = build_model(config, with_initial_weights=False, description=folder / DESCRIPTION)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError) as error:
         raise ValueError(f"the weights in {folder} do not fit its configuration: {error}") from error
     return Snapshot(config, report, model.eval())
 

@@ -69,6 +69,7 @@ def test_raising_trial_is_recorded_and_its_process_is_not_reused(
         f"search_space={{encoder_weights: {{choice: [none, {weights}]}}}}",
         f"first_trials=[{{}}, {{encoder_weights: {weights}}}, {{}}, {{}}]",
         "resources.max_concurrent=1",
+        "max_retries=0",
     )
     sweep = run_sweep(tmp_path, "raising", *overrides, while_running=watch)
     statuses = [trial.status for trial in sweep.record.trials.values()]

@@ -23,6 +23,9 @@ class Clock:
 
     monotonic = time
 
+    def clock_gettime(self, _: int) -> float:
+        return self._now
+
     def sleep(self, seconds: float) -> None:
         self._now += seconds
         self.slept.append(seconds)

@@ -41,3 +41,11 @@ def test_what_is_admitted_has_its_own_name() -> None:
         "the cluster has 0 nodes now, and no final evaluation fits: waiting for others to join",
         "the cluster has 1 node now, for 2 final evaluations at once",
     ]
+
+
+def test_a_start_without_room_is_told() -> None:
+    told: list[str] = []
+    Admission(ResourceSettings(gpus=1), lambda: [{"CPU": 8.0}], told.append, "final evaluation")
+    assert told == [
+        "the cluster has 1 node now, and no final evaluation fits: waiting for others to join"
+    ]

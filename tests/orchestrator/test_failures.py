@@ -9,7 +9,7 @@ from ray_errors import LOST, PREEMPTED, died, raised
 
 from orchestrator.failures import describe_failure, kind_of
 from trainables.disk import DiskFullError
-from trainables.errors import DataError
+from trainables.errors import DataError, NoGpuError, WeightsError
 from trainables.reports import DivergedError
 
 TASK_ERROR = """\
@@ -64,7 +64,9 @@ KINDS: dict[str, tuple[BaseException | None, str]] = {
     "a crashed worker": (WorkerCrashedError(), "lost"),
     "a bug": (raised(ValueError("x")), "raised"),
     "a training that diverged": (raised(DivergedError(7, "main")), "raised"),
-    "data that are not there": (raised(DataError("data.source: gone")), "raised"),
+    "a node without the data": (raised(DataError("data.source: gone")), "unreachable"),
+    "a node without the weights": (raised(WeightsError("encoder_weights: gone")), "unreachable"),
+    "a node whose GPU does not work": (raised(NoGpuError("none")), "unreachable"),
     "storage that is away": (raised(FileNotFoundError(2, "gone")), "unreachable"),
     "a connection": (raised(CONNECTION), "unreachable"),
     "a full disk": (raised(DiskFullError(28, "full")), "raised"),

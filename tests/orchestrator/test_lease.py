@@ -13,7 +13,7 @@ from orchestrator import lease as module
 from orchestrator.errors import UserError
 from orchestrator.lease import Lease, LeaseLostError, await_expiry
 from orchestrator.paths import SweepPaths
-from trainables.places import read_object, write_object
+from trainables.places import StoreError, read_object, write_object
 
 
 def paths_of(folder: Path, machine: str) -> SweepPaths:
@@ -83,6 +83,27 @@ def test_a_lease_that_expired_is_taken_over_and_the_late_one_notices(
         with pytest.raises(LeaseLostError):
             late.require_not_lost()
         lease._renew()
+
+
+def test_who_was_taken_over_by_one_that_has_ended_since_notices(
+    paths: SweepPaths, memory: MemoryStore, tmp_path: Path
+) -> None:
+    late = killed(paths)
+    age(paths, module.EXPIRES_S + 1)
+    with Lease(paths_of(tmp_path, "machine-2")):
+        pass
+    assert memory.names == set()
+    with pytest.raises(LeaseLostError, match="another driver, which has ended since, took the sweep"):
+        late._renew()
+    assert late.is_lost and memory.names == set()
+
+
+def test_an_object_that_is_no_lease_is_not_taken_for_ones_own(paths: SweepPaths) -> None:
+    lease = killed(paths)
+    write_object(paths.at_url(paths.lease), b"{")
+    with pytest.raises(StoreError, match=r"driver\.json is no lease"):
+        lease._renew()
+    assert not lease.is_lost and read_object(paths.at_url(paths.lease)) == b"{"
 
 
 def test_a_machine_need_not_wait_for_its_own_dead_driver(paths: SweepPaths) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import math
 import resource
@@ -240,3 +241,13 @@ def test_a_reader_refuses_a_damaged_line_each_time(ledger_file: Path) -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="checksum"):
             reader.read()
+
+
+def test_a_disk_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(UserError, match=r"cannot be locked \(Function not implemented\)") as caught:
+        Ledger(tmp_path / "ledger.jsonl")
+    assert caught.value.location == ("storage",)

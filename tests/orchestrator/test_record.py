@@ -179,11 +179,15 @@ def test_a_proposal_keeps_parameters_and_configuration() -> None:
 
 def test_evaluations_are_kept_and_failures_counted() -> None:
     record = record_of(
+        reported(TRIALS[0], 1, 0.9, 5.0),
+        reported(TRIALS[1], 2, 0.8, 3.0),
         PointEvaluated(TRIALS[0], 1, {"test_d_eff": 3.0}, time=0.0),
         PointEvaluated(TRIALS[1], 2, {}, time=0.0, reason="no space left"),
     )
     assert record.evaluations == {(TRIALS[0], 1): {"test_d_eff": 3.0}, (TRIALS[1], 2): {}}
     assert record.num_failed_evaluations == 1
+    record.apply(reported(TRIALS[2], 1, 0.95, 3.0))  # dominates it, so that it wants no evaluation
+    assert record.num_failed_evaluations == 0
 
 
 @EXAMPLES

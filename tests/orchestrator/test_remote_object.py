@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from orchestrator.errors import UserError
+from orchestrator.operation_queue import is_refused_for_good
 from orchestrator.remote_object import RemoteObject
 
 pytestmark = pytest.mark.slow
@@ -29,6 +31,13 @@ class Counter:
 
     def refuse(self) -> None:
         raise UserError("not today")
+
+    def upload(self, file: Path) -> None:
+        with file.open("rb") as content:
+            request = requests.Request("PUT", "http://127.0.0.1/a", data=content).prepare()
+            response = requests.Response()
+            response.status_code, response.request = 401, request
+            raise requests.HTTPError("401 Client Error", response=response)
 
     def vanish(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -52,6 +61,14 @@ def test_an_error_is_raised_here_and_the_object_lives_on(remote: RemoteObject) -
     with pytest.raises(UserError, match="not today"):
         remote.call("refuse")
     assert remote.call("add", 1) == 12
+
+
+def test_a_refused_upload_is_raised_here_with_its_status(remote: RemoteObject, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(requests.HTTPError, match="401 Client Error") as caught:
+        remote.call("upload", tmp_path / "file")
+    assert caught.value.response is not None and caught.value.response.status_code == 401
+    assert not is_refused_for_good(caught.value)
 
 
 def test_a_process_that_ended_is_told_and_started_anew(remote: RemoteObject) -> None:

@@ -32,7 +32,6 @@ from orchestrator.retention import (
     Retention,
     RetentionRule,
     WantedSnapshots,
-    evaluated_points,
     wanted_snapshots,
 )
 from trainables.places import exists, write_object
@@ -164,9 +163,9 @@ def test_with_best_points_each_trials_best_is_kept_beside_the_front() -> None:
     record = record_of(*reports([(TRIALS[0], 0.9, 5.0), (TRIALS[1], 0.6, 7.0), (TRIALS[1], 0.7, 8.0)]))
     rule = RetentionRule("front", "best")
     assert wanted_snapshots(record, rule) == {(TRIALS[0], 1), (TRIALS[1], 3)}
-    assert evaluated_points(record, "front") == {(TRIALS[0], 1)}
-    assert evaluated_points(record, "best") == wanted_snapshots(record, rule)
-    assert evaluated_points(record, "none") == set()
+    assert record.evaluated_points("front") == {(TRIALS[0], 1)}
+    assert record.evaluated_points("best") == wanted_snapshots(record, rule)
+    assert record.evaluated_points("none") == set()
 
 
 @EXAMPLES
@@ -190,7 +189,7 @@ def test_every_point_that_is_evaluated_was_written_by_its_worker(epochs: Epochs)
             report = EpochReport.from_dict(event.report)
             if workers[event.trial](report):
                 written.add((event.trial, report.epoch))
-    assert evaluated_points(record_of(*events), "best") <= written
+    assert record_of(*events).evaluated_points("best") <= written
 
 
 @pytest.mark.parametrize("kind", ["snapshots", "traces", "evaluations", "checkpoints"])
@@ -305,8 +304,8 @@ def test_imported_points_have_no_snapshots_here(embeddings: EmbeddingsOf) -> Non
     )
     wanted = wanted_snapshots(record, RetentionRule(embeddings, "front"))
     assert wanted == {(TRIALS[0], 1)} | ({(TRIALS[1], 1)} if embeddings == "all" else set())
-    assert evaluated_points(record, "front") == {(TRIALS[0], 1)}
-    assert evaluated_points(record, "best") == {(TRIALS[0], 1), (TRIALS[1], 1)}
+    assert record.evaluated_points("front") == {(TRIALS[0], 1)}
+    assert record.evaluated_points("best") == {(TRIALS[0], 1), (TRIALS[1], 1)}
 
 
 @pytest.mark.parametrize(("status", "is_kept"), [("completed", False), ("interrupted", True)])

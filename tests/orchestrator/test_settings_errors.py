@@ -311,6 +311,10 @@ BAD_FILES: dict[str, tuple[str, list[str]]] = {
         BASE + "resources: {gpus: 2}\n",
         [":4: ", "one process trains on one GPU", "workers"],
     ),
+    "two GPUs, one worker": (
+        BASE + "resources: {gpus: 2, workers: 2}\n",
+        [":4: ", "one process trains on one GPU", "workers"],
+    ),
     "part of a GPU in a group": (BASE + "resources: {gpus: 0.5, workers: 2}\n", [":4: ", "whole GPUs"]),
     "tag": (BASE + "storage: !!python/name:os.system\n", [":4: YAML tags are not allowed"]),
     "tagged list": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,8 @@ from orchestrator.settings import EmbeddingsOf, EvaluatedPoints
 from orchestrator.tracking import Tracker
 
 Epochs = list[tuple[str, float, float]]
+_FOLDER = tempfile.TemporaryDirectory()
+SweepPaths(Path(_FOLDER.name)).settings.touch()  # so that its disk is not taken to be away
 
 
 class Runs:
@@ -64,7 +67,7 @@ class Sweep:
         self.fault: Exception | None = None
         self.points_drawn: list[tuple[str, int]] = []
         runs = cast(MlflowRuns, self.runs)
-        self.tracker = Tracker(runs, SweepPaths(Path("/nowhere")), rule, self)
+        self.tracker = Tracker(runs, SweepPaths(Path(_FOLDER.name)), rule, self)
 
     def draw_sweep(self, into: Path, links: Links, experiment_id: str) -> None:
         """It is the tracker's `Pages` too."""

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import multiprocessing
 import os
 import pickle
@@ -33,7 +34,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from trainables.checkpoint import CheckpointError, CheckpointFile, Keeper
 from trainables.config import HeadConfig, TrialConfig, WarmupConfig
 from trainables.distributed import SINGLE, WorkerGroup
-from trainables.places import read_object, write_object
+from trainables.places import StoreError, read_object, write_object
 from trainables.reports import EpochReport
 from trainables.training import fit
 from trainables.validation import Validation
@@ -405,8 +406,37 @@ def test_first_worker_decides_for_all_whether_there_is_a_checkpoint(
     monkeypatch.setattr(WorkerGroup, "broadcast", lambda group, value: True)
     assert Keeper(RESUMABLE, file, WorkerGroup(1, 2)).progress.epoch == 2
     Path(file.path).unlink()
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(FileNotFoundError):  # it may be there in a moment
         Keeper(RESUMABLE, file, WorkerGroup(1, 2))
+
+
+def test_a_checkpoint_on_a_disk_that_is_away_is_not_called_damaged(
+    file: CheckpointFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill(file, RESUMABLE, 4)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        with pytest.raises(OSError, match="Stale file handle"):
+            Keeper(RESUMABLE, file, WorkerGroup())
+    assert Keeper(RESUMABLE, file, WorkerGroup()).progress.epoch == 2
+
+
+def test_no_training_begins_anew_where_its_checkpoint_is_on_a_disk_that_is_away(
+    file: CheckpointFile,
+) -> None:
+    folder = Path(file.path).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    witness = folder.parent / "sweep.yaml"
+    witness.touch()
+    file = replace(file, witness=witness)
+    assert Keeper(RESUMABLE, file, WorkerGroup()).progress.epoch == 0
+    witness.unlink()
+    with pytest.raises(StoreError, match="is not the sweep's folder"):
+        Keeper(RESUMABLE, file, WorkerGroup())
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -147,3 +147,20 @@ def test_a_cpu_has_no_share(cuda: FakeCuda) -> None:
     with keeps_to_share(0.25, CPU):
         pass
     assert cuda.calls == []
+
+
+def test_a_final_evaluation_names_its_own_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = "evaluation.gpus"
+    told = share_sentence(0.25, memory(0, 80), setting)
+    assert told.startswith("4 final evaluations at a time share a GPU: each may hold 19.5 GiB")
+    assert share_sentence(1, memory(0, 80), setting) == "final evaluations run on A100, 80.0 GiB"
+    full = full_sentence(0.25, memory(19.3, 40), setting)
+    assert full.endswith(
+        "this final evaluation holds 19.3 GiB of the 80.0 GiB of A100; raise evaluation.gpus"
+    )
+    assert "batch_size" not in full + full_sentence(1, memory(79, 0.2), setting)
+    with pytest.raises(GpuMemoryError, match=r"evaluation.gpus 0.05 of .*; raise evaluation.gpus"):
+        allowed_fraction(0.05, 8 * GIB, setting)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(NoGpuError, match=r"or set evaluation\.gpus to 0"):
+        require_gpu(setting)

@@ -238,5 +238,5 @@ def test_a_manifest_that_is_none_is_refused(content: str, folder: Path, validati
 def test_missing_weights_are_refused(folder: Path, validation: Validation) -> None:
     write_snapshot(folder, CONFIG, validation, with_embeddings=False)
     (folder / WEIGHTS).unlink()
-    with pytest.raises(ValueError, match=WEIGHTS):
+    with pytest.raises(FileNotFoundError, match=WEIGHTS):
         read_snapshot(folder)
