@@ -161,6 +161,10 @@ def _require_listener(address: str) -> None:
     """Fails at once where nothing listens; Ray itself would try for minutes. It takes "auto" for any Ray
     of this machine, and loopback for the machine's own address, where our own Ray does not listen.
     """
+    if address.startswith(("http://", "https://")):
+        raise ValueError(
+            "that is a dashboard's address, which orchestrator.submit takes; give HOST:PORT"
+        )
     place = address if "://" in address else canonicalize_bootstrap_address(address)
     if place is None:
         return  # nothing is found, which Ray says

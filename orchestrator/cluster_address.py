@@ -113,6 +113,11 @@ def require_ray(address: Address, token: Token | None) -> None:
         raise _refusal(error, address, token) from None
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error
+        if isinstance(error, HTTPException) and not isinstance(error, OSError):
+            raise UserError(
+                f"{name}: what answers there does not speak HTTP; give the dashboard's address, such as "
+                "http://HEAD:8265"
+            ) from None
         raise UserError(
             f"{name}: no answer from there ({reason}); start the cluster, or lead its port 8265 here, "
             "such as by `ray dashboard` or `kubectl port-forward`"

@@ -40,8 +40,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def add_sweep_options(parser: argparse.ArgumentParser) -> None:
-    """What says which sweep is meant, wherever it is run."""
+def add_sweep_options(
+    parser: argparse.ArgumentParser, known_by: str = "name, folder or URL", named: str = "the time"
+) -> None:
+    """What says which sweep is meant, wherever it is run.
+
+    Args:
+        parser: takes the options.
+        known_by: what of a sweep --resume takes.
+        named: what tells a sweep without --name from another one of the same file.
+    """
     parser.add_argument(
         "file",
         type=Path,
@@ -61,7 +69,7 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume",
         metavar="NAME",
-        help="go on with a sweep that ended or was killed, by its name or folder; budgets may grow",
+        help=f"go on with a sweep that ended or was killed, by its {known_by}; budgets may grow",
     )
     parser.add_argument(
         "--import",
@@ -72,7 +80,7 @@ def add_sweep_options(parser: argparse.ArgumentParser) -> None:
         help="give sampler and front the trials of an earlier sweep that fit: its name, its folder, or "
         "mlflow:NAME; may be repeated",
     )
-    parser.add_argument("--name", type=name, help="the sweep's name; FILE's with the time by default")
+    parser.add_argument("--name", type=name, help=f"the sweep's name; FILE's with {named} by default")
     parser.set_defaults(resolved=False)
 
 

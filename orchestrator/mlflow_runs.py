@@ -287,10 +287,14 @@ class MlflowRuns:
         Raises:
             FileNotFoundError: the folder is not there.
         """
-        at = _ms(event.time)
+        run_id, at = self.run_ids[event.trial], _ms(event.time)
         metrics = [Metric(name, value, at, event.epoch) for name, value in event.metrics.items()]
-        self._client.log_batch(self.run_ids[event.trial], metrics=metrics)
-        self.upload(event.trial, folder, evaluation_folder(event.epoch))
+        self._client.log_batch(run_id, metrics=metrics)
+        place = evaluation_folder(event.epoch)
+        self.upload(event.trial, folder, place)
+        failure = f"{place}/{FAILURE}"  # of an attempt before
+        if failure in {file.path for file in self._client.list_artifacts(run_id, place)}:
+            self.remove(event.trial, failure)
 
     def upload(self, trial: str, path: Path, place: str) -> None:
         """A file into, or a folder as, the artifacts at a place of the trial's run.

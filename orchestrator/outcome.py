@@ -144,12 +144,16 @@ def _warnings(outcome: Outcome) -> list[str]:
         "says why"
         for trial in unreproduced(outcome.record)
     ]
-    if num_failed := outcome.record.num_failed_evaluations:
+    num_failed = outcome.record.num_failed_evaluations
+    if num_failed:
         warnings.append(f"{num_failed} final evaluations failed; {outcome.paths.ledger} says why")
+    if num_left := _num_unevaluated(outcome) - num_failed:
+        warnings.append(f"{num_left} points are not evaluated on the test set")
     if outcome.num_not_tracked:
         warnings.append(
             f"MLflow at {outcome.tracking_uri} did not take {outcome.num_not_tracked} operations; "
-            f"{outcome.paths.log} says why, {outcome.paths.ledger} holds everything"
+            f"{outcome.paths.log} says why, {outcome.paths.ledger} holds everything, and "
+            f"--resume {outcome.paths.name} sends it"
         )
     if outcome.num_not_copied:
         warnings.append(
@@ -166,9 +170,15 @@ def _warnings(outcome: Outcome) -> list[str]:
     return warnings
 
 
+def _num_unevaluated(outcome: Outcome) -> int:
+    """Of a sweep whose search is over, whose final evaluation follows."""
+    return 0 if outcome.record.search_ended is None else outcome.record.num_unevaluated
+
+
 def _advice(outcome: Outcome) -> list[str]:
-    """How to go on with what is unfinished."""
-    if outcome.storage_error or not any(trial.is_unfinished for trial in outcome.record.own_trials):
+    """How to go on with what is unfinished, or not evaluated."""
+    is_unfinished = any(trial.is_unfinished for trial in outcome.record.own_trials)
+    if outcome.storage_error or not (is_unfinished or _num_unevaluated(outcome)):
         return []
     if outcome.is_job:
         return [f"go on with it:     python -m orchestrator.submit --resume {outcome.paths.name}"]

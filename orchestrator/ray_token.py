@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from urllib.parse import urljoin
 
 from orchestrator.errors import UserError
 
+_MODE, _TOKEN = "RAY_AUTH_MODE", "token"
 ADVICE = (
     "set RAY_AUTH_TOKEN to it, or RAY_AUTH_TOKEN_PATH to a file that holds it, or write it to "
     "~/.ray/auth_token (`ray get-auth-token` shows it on the machine that has it)"
@@ -34,7 +36,7 @@ def find_token(environment: Mapping[str, str], home: Path) -> Token | None:
     Raises:
         UserError: RAY_AUTH_TOKEN_PATH names nothing that can be read.
     """
-    if environment.get("RAY_AUTH_MODE", "token").lower() != "token":
+    if environment.get(_MODE, _TOKEN).lower() != _TOKEN:
         return None
     if text := environment.get("RAY_AUTH_TOKEN", "").strip():
         return Token(text, "RAY_AUTH_TOKEN")
@@ -56,6 +58,11 @@ def _read(file: Path) -> str:
 
 def no_token(option: str) -> UserError:
     """The cluster asks for a token, and there is none."""
+    mode = os.environ.get(_MODE, _TOKEN)
+    if mode.lower() != _TOKEN:
+        return UserError(
+            f"{option}: the cluster asks for a token, and {_MODE}={mode} keeps it; set it to token"
+        )
     return UserError(f"{option}: the cluster asks for a token, and none was found; {ADVICE}")
 
 

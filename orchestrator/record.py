@@ -211,6 +211,12 @@ class SweepRecord:
         failed = {key for key, metrics in list(self.evaluations.items()) if not metrics}
         return len(failed & self.evaluated_points(self._evaluated)) if failed else 0
 
+    @property
+    def num_unevaluated(self) -> int:
+        """Points that want a final evaluation and have none, those whose last one failed included."""
+        done = {key for key, metrics in list(self.evaluations.items()) if metrics}
+        return len(self.evaluated_points(self._evaluated) - done)
+
     def _add_report(self, trial: Trial, report: EpochReport) -> None:
         trial.training_time_s += report.metrics.get("validation_time_s", 0.0) + sum(
             epoch["epoch_time_s"] for epoch in report.training.values()

@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from ruamel.yaml.comments import CommentedMap
 
 from orchestrator.constraints import Expression, parse_bound
 from orchestrator.errors import UserError
@@ -288,6 +289,22 @@ def load_settings(path: Path, overrides: Sequence[str] = ()) -> SweepSettings:
     return settings
 
 
+def check_override(override: str) -> None:
+    """Refuses a `--set` that no sweep's settings take, whatever its file says.
+
+    Raises:
+        UserError: its key is none, or its value is not one of that key.
+    """
+    source = YamlSource(Path(), CommentedMap())
+    source.set(override)
+    written = list(source.overrides)[-1]
+    try:
+        SweepSettings.model_validate(plain(source.data))
+    except ValidationError as error:
+        if faults := _explain(source, error, written):
+            raise UserError("\n".join(faults)) from None
+
+
 def locate(path: Path, overrides: Sequence[str], location: Location) -> str:
     """The place of a setting for a message: `file.yaml:12: `, or the `--set` that wrote it.
 
@@ -299,13 +316,15 @@ def locate(path: Path, overrides: Sequence[str], location: Location) -> str:
     return f"{source.where(location)}: " if source.names(location) else ""
 
 
-def _explain(source: YamlSource, error: ValidationError) -> list[str]:
-    """One line an error, without pydantic's own vocabulary."""
+def _explain(source: YamlSource, error: ValidationError, below: Location = ()) -> list[str]:
+    """One line an error of `below` and what is in it, without pydantic's own vocabulary."""
     lines: list[str] = []
     for item in error.errors():
         if item["type"] == "default_factory_not_called":  # what it waits for is told itself
             continue
         location = [part for part in item["loc"] if part != "[key]"]
+        if location[: len(below)] != list(below):
+            continue
         dotted = ".".join(map(str, location))
         known = _known_keys(location[:-1]) if item["type"] == "extra_forbidden" else ()
         lines.append(f"{source.where(location)}: {sentence(item, location, dotted, known)}")

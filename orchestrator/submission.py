@@ -24,6 +24,8 @@ STOP_WAIT_S = 300
 """How long Ray waits after a stop's SIGTERM before it kills: the driver ends trials, evaluations and
 uploads within that, of which MLflow alone may take a minute without progress.
 """
+REFUSED = 2
+"""The exit code of a sweep that was refused, with nothing begun."""
 _NAME_LENGTH = 100
 _DIGEST_LENGTH = 8
 _SWEEP, _DIGEST, _STORAGE = "sweep", "settings_digest", "storage"
@@ -139,17 +141,17 @@ def decide(submission: Submission, jobs: Sequence[Job]) -> Answer:
     is_same = is_known or submission.digest is None
     if is_running and not is_same:
         raise UserError(
-            f"{name} is running with other settings; stop it and resume it with these, or choose "
-            "another --name"
+            f"{name} is running with other settings; stop it and resume it with these"
+            + ("" if submission.is_resume else ", or choose another --name")
         )
     if is_running:
         return Answer.IS_RUNNING
-    if submission.is_resume:
+    if submission.is_resume or all(job.code == REFUSED for job in attempts):
         return Answer.SUBMIT
     if not is_same:
         raise UserError(
             f"--name: {name} was submitted before with other settings; choose another name, or go on "
-            f"with it by --resume {name}"
+            f"with it by --resume {name}, with the file too if it ended before its first trial"
         )
     return Answer.HAS_ENDED
 

@@ -26,7 +26,7 @@ from orchestrator.errors import UserError
 from orchestrator.job_client import JobServer, connect, package_limit
 from orchestrator.job_log import JobLog
 from orchestrator.job_package import read_lock, require_size, root_of, stage
-from orchestrator.settings import load_settings
+from orchestrator.settings import check_override, load_settings
 from orchestrator.settings_text import to_yaml
 from orchestrator.submission import (
     STOP_WAIT_S,
@@ -130,13 +130,12 @@ def _require_remote_import(sweep: str) -> None:
 
 def _check_override(override: str) -> None:
     """Refuses what the sweep's own settings cannot take, as far as that is known without them."""
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set {override}: write --set key=value, for example --set search.trials=64")
+    key, _, value = override.partition("=")
     if key == "storage":
         require_remote_storage(value)
     else:
         refuse_password(value)
+    check_override(override)
 
 
 def _storage(submission: Submission, attempts: Sequence[Job], address: str) -> str:

@@ -14,7 +14,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m orchestrator.submit",
         description="Runs a sweep on a Ray cluster, as a job that goes on when this command has ended.",
     )
-    add_sweep_options(parser)
+    add_sweep_options(parser, known_by="name", named="a digest of its settings")
     parser.add_argument(
         "--address",
         metavar="http://HEAD:8265",

@@ -257,6 +257,7 @@ def _evaluate(driver: Driver, stopper: SweepStopper, nodes: Callable[[], Sequenc
     ]
     if not keys:
         return
+    driver.tell(f"evaluating {len(keys)} point{'s' if len(keys) > 1 else ''} on the test set")
     resources = settings.evaluation_resources
     room = Admission(resources, nodes, driver.tell, "final evaluation")
     with room_asked(resources):

@@ -92,6 +92,9 @@ class Tracker:
                     self._log_progress(event, record)
             case PointEvaluated():
                 self._operations.put(lambda: self._log_evaluation(event))
+                if event.reason and not self._is_replaying:
+                    text = "%s, epoch %d: the final evaluation failed: %s"
+                    logger.warning(text, event.trial, event.epoch, event.reason)
             case SearchEnded() if not self._is_replaying:  # those of earlier drivers the runs know
                 self._operations.put(lambda: self.runs.end_search(event))
             case SweepEnded() if not self._is_replaying:

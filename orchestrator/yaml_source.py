@@ -38,9 +38,9 @@ class YamlSource:
         for end in range(len(location), 0, -1):
             if (argument := self.overrides.get(tuple(location[:end]))) is not None:
                 return f"--set {argument}"
-        for written, argument in self.overrides.items():
-            if written[: len(location)] == tuple(location):
-                return f"--set {argument}"
+        below = (a for place, a in self.overrides.items() if place[: len(location)] == tuple(location))
+        if arguments := list(dict.fromkeys(below)):  # of a group, any of them may be at fault
+            return ", ".join(f"--set {argument}" for argument in arguments)
         return f"{self.path}:{self._line(location)}"
 
     def names(self, location: Location) -> bool:

@@ -117,24 +117,32 @@ def _after_the_search(paths: SweepPaths) -> None:
 
 def test_failed_evaluation_is_told_and_the_others_go_on(tmp_path: Path, no_ray_left: None) -> None:
     paths = SweepPaths(tmp_path / "runs" / "damaged")
-    damaged: list[Path] = []
+    damaged: dict[Path, bytes] = {}
 
     def damage(driver: psutil.Process) -> None:
         _after_the_search(paths)
-        damaged.extend(sorted(paths.root.glob(f"snapshots/*/*/{WEIGHTS}"))[:1])
-        damaged[0].write_bytes(b"not weights")
+        path = min(paths.root.glob(f"snapshots/*/*/{WEIGHTS}"))
+        damaged[path] = path.read_bytes()
+        path.write_bytes(b"not weights")
 
     points = ("--set", "evaluation.points=best")
     sweep = run_sweep(tmp_path, "damaged", *HEALTHY, *points, while_running=damage)
     failed = [event for event in _evaluations(sweep) if event.reason]
-    assert [Path(paths.snapshot(event.trial, event.epoch)) / WEIGHTS for event in failed] == damaged
+    assert [Path(paths.snapshot(event.trial, event.epoch)) / WEIGHTS for event in failed] == [*damaged]
     assert "do not fit" in failed[0].reason
     assert len(_evaluations(sweep)) > 1
     assert sweep.returncode == 1
-    assert "1 final evaluations failed" in sweep.stdout
+    assert "1 final evaluations failed" in sweep.stdout and "--resume" in sweep.stdout
     run_id = sweep.children[failed[0].trial].info.run_id
     place = f"evaluations/epoch-{failed[0].epoch:04d}/failure.txt"
     assert "do not fit" in Path(sweep.client.download_artifacts(run_id, place)).read_text()
+    for path, weights in damaged.items():
+        path.write_bytes(weights)
+    again = run_sweep(tmp_path, "damaged", *HEALTHY, *points, resumed=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "evaluating 1 point on the test set" in again.stdout
+    files = {file.path for file in again.client.list_artifacts(run_id, place.rpartition("/")[0])}
+    assert place not in files and place.replace("failure.txt", SUMMARY) in files
 
 
 def test_an_evaluation_that_dies_or_hangs_is_tried_again(tmp_path: Path, no_ray_left: None) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 from fake_dashboard import OURS, VERSION, Said, serving
@@ -106,3 +107,21 @@ def test_a_cluster_that_listens_is_left_to_ray(text: str) -> None:
 
 def test_what_is_no_address_of_ray_itself_is_left_to_it() -> None:
     require_listener(Address("launcher://cluster", "a name"))
+
+
+@pytest.mark.slow
+def test_a_server_of_another_protocol_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(2**16)
+                connection.sendall(b"\x00\x00\x12\x04\x00\x00\xff\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = address_of(f"http://127.0.0.1:{server.getsockname()[1]}", {})
+        with pytest.raises(UserError, match=r"what answers there does not speak HTTP; give the dash"):
+            require_ray(address, None)
+        thread.join()

@@ -32,7 +32,12 @@ def no_ray() -> None:
             r"Ray or Python is of another version there \(.* Ray: 2\.40\.0 Python: 3\.9",
         ),
         (refused, {"RAY_AUTH_TOKEN": "s3cret"}, "the cluster refuses the token of RAY_AUTH_TOKEN"),
-        (refused, {"RAY_AUTH_MODE": "disabled"}, "the cluster asks for a token, and none was found"),
+        (refused, {"RAY_AUTH_MODE": "token"}, "the cluster asks for a token, and none was found"),
+        (
+            refused,
+            {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": "s3cret"},
+            "the cluster asks for a token, and RAY_AUTH_MODE=disabled keeps it; set it to token",
+        ),
         (no_ray, {}, r"no Ray cluster answers there \(Timed out while waiting for GCS"),
     ],
 )

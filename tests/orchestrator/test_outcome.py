@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from sweep_events import TRIALS, confirming, ended, record_of, reported
 
-from orchestrator.events import Event, TrialStatus
+from orchestrator.events import Event, PointEvaluated, SearchEnded, TrialStatus
 from orchestrator.outcome import Outcome, print_outcome
 from orchestrator.paths import SweepPaths
 
@@ -58,6 +58,19 @@ def test_what_is_unfinished_is_gone_on_with_by_a_command() -> None:
     assert "-m orchestrator.sweep --resume /runs/s --address 10.0.0.1:6379\n" in joined
     job = printed(*events, address="auto", is_job=True)
     assert "go on with it:     python -m orchestrator.submit --resume s\n" in job
+
+
+def test_points_that_are_not_evaluated_are_counted_and_gone_on_with() -> None:
+    over = [*FRONT, *[ended(name) for name in TRIALS], SearchEnded("all trials ended", 9.0)]
+    text = printed(*over, status="interrupted")
+    assert "2 points are not evaluated on the test set" in text
+    assert "-m orchestrator.sweep --resume /runs/s\n" in text
+    one = [*over, PointEvaluated(A, 5, {"test_d_eff": 9.0}, 10.0)]
+    text = printed(*one, PointEvaluated(B, 5, {}, 11.0, "its process died"))
+    assert "1 final evaluations failed; /runs/s/ledger.jsonl says why" in text
+    assert "not evaluated" not in text
+    assert "-m orchestrator.sweep --resume /runs/s\n" in text
+    assert "go on" not in printed(*one, PointEvaluated(B, 5, {"test_d_eff": 3.0}, 11.0))
 
 
 def test_without_confirmation_nothing_is_said_of_it() -> None:

@@ -72,6 +72,15 @@ def test_one_that_ended_goes_on_only_by_resume(status: str) -> None:
     assert decide(RESUME._replace(overrides=("search.trials=70",)), ended) is Answer.SUBMIT
 
 
+def test_one_that_was_refused_leaves_its_name_to_another() -> None:
+    other = NEW._replace(settings=settings_of(storage="/elsewhere"))
+    refused = [job(status="FAILED", exit_code=2)]
+    assert decide(other, refused) is Answer.SUBMIT
+    begun = [*refused, job("a-resumed-1", "FAILED", started=2.0, exit_code=1)]
+    with pytest.raises(UserError, match=r"with it by --resume a, with the file too if it ended before"):
+        decide(other, begun)
+
+
 def test_the_last_attempt_says_whether_it_runs() -> None:
     jobs = [job("a-resumed-1", started=2.0), job(status="STOPPED"), job("b", of=NEW._replace(name="b"))]
     assert [each.id for each in attempts_of(jobs, "a")] == ["a", "a-resumed-1"]

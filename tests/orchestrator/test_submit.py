@@ -231,6 +231,9 @@ def test_what_cannot_run_there_is_refused_before_anything_is_sent(
         ("storage=runs", "storage: runs is relative"),
         ("storage=s3://key:s3cret@bucket/runs", "storage holds a password"),
         ("search.trials", "--set search.trials: write --set key=value"),
+        ("foo=1", "--set foo=1: unknown key 'foo'"),
+        ("search.trial=3", "did you mean 'trials'?"),
+        ("evaluation.timeout=0s", "--set evaluation.timeout=0s: evaluation.timeout"),
     ],
 )
 def test_a_resume_without_a_file_is_refused_for_what_is_known(

@@ -223,3 +223,11 @@ def test_what_is_nested_less_is_read(write_space: Write) -> None:
     while value:
         value, depth = value[0], depth + 1
     assert depth == 99
+
+
+def test_of_a_group_all_that_was_set_in_it_is_named(write_space: Write) -> None:
+    source = read_yaml(write_space("trial: {epochs: 3}\nsearch: {trials: 4}\n"))
+    for argument in ("trial.epochs=6", "search.trials=5", "trial.data.source=./x"):
+        source.set(argument)
+    assert source.where(["trial"]) == "--set trial.epochs=6, --set trial.data.source=./x"
+    assert source.where(["search"]) == "--set search.trials=5"
