@@ -15,6 +15,7 @@ from tracked_sweeps import make_store, uri
 
 from orchestrator.events import (
     Event,
+    PointEvaluated,
     SearchEnded,
     SweepEnded,
     SweepStarted,
@@ -105,6 +106,8 @@ class TrackedDriver:
         first = events[: num_before + 1 + (0 if num_before else len(imported))]
         self.runs.open(to_yaml(self.settings), first)
         self._paths = SweepPaths(folder / "runs")
+        self._paths.root.mkdir(exist_ok=True)
+        self._paths.settings.write_text(to_yaml(self.settings))
         self.tracker = Tracker(self.runs, self._paths, rule, NoPages())
         for event in first:
             self.record.apply(event)
@@ -118,6 +121,8 @@ class TrackedDriver:
                 snapshot = Path(self._paths.snapshot(event.trial, event.report["epoch"]))
                 snapshot.mkdir(parents=True, exist_ok=True)
                 (snapshot / "weights").write_bytes(b"")
+            if isinstance(event, PointEvaluated):
+                Path(self._paths.evaluation(event.trial, event.epoch)).mkdir(parents=True, exist_ok=True)
             self.record.apply(event)
             self.tracker(event, self.record)
 
