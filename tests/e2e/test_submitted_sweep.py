@@ -138,7 +138,7 @@ def test_a_reader_who_leaves_ends_the_following_quietly(
     ("token", "message"),
     [
         (WRONG, "the cluster refuses the token of RAY_AUTH_TOKEN; set RAY_AUTH_TOKEN"),
-        (None, "the cluster asks for a token, and none was found; set RAY_AUTH_TOKEN"),
+        (None, "the cluster asks for a token, and RAY_AUTH_MODE=disabled keeps it; set it to token"),
     ],
     ids=["wrong", "none"],
 )
