@@ -147,7 +147,7 @@ def _join(address: str, options: dict[str, Any]) -> None:
     except AuthenticationError:
         token = find_token(os.environ, Path.home())
         option = f"--address {address}"
-        raise (wrong_token(option, token) if token else no_token(option)) from None
+        raise (wrong_token(option, token) if token else no_token(option, os.environ)) from None
     except (OSError, RuntimeError, ValueError, RayError) as error:
         if "Version mismatch" in str(error):  # Ray's RuntimeError has no type of its own
             raise UserError(_other_version(address, str(error))) from None
@@ -221,9 +221,7 @@ def describe_gpus(
         UserError: torch finds none there, or the share is too little for anything.
         KeyboardInterrupt: it is no longer wanted.
     """
-    task = ray.remote(num_cpus=0, num_gpus=gpus)(_describe_gpus).remote(
-        gpus, ".".join(map(str, setting))
-    )
+    task = ray.remote(num_cpus=0, num_gpus=gpus)(_describe_gpus).remote(gpus, ".".join(setting))
     try:
         return result_of(task, f"a node with {gpus:g} GPU free, which says what it is", tell, is_stopped)
     except RayTaskError as error:

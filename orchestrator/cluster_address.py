@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import urllib.error
 import urllib.request
@@ -137,7 +138,7 @@ def _refusal(error: urllib.error.HTTPError, address: Address, token: Token | Non
     if error.code == 403 and token:
         return wrong_token(name, token)
     if error.code in (401, 403):
-        return no_token(name)
+        return no_token(name, os.environ)
     if error.code < 400 and (target := error.headers.get("Location")):
         return redirected(name, error.url, target, _VERSION)
     text = f"{name}: it answers {error.code}, so it is not the dashboard of a Ray cluster"

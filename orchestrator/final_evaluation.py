@@ -20,7 +20,7 @@ from orchestrator.events import PointEvaluated
 from orchestrator.failures import describe_failure, kind_of
 from orchestrator.paths import SweepPaths
 from orchestrator.retention import Key
-from orchestrator.retries import RetryQueue, judge
+from orchestrator.retries import RetryQueue, judge, words
 from orchestrator.settings import SweepSettings
 from trainables.places import Place
 
@@ -168,7 +168,7 @@ class _Evaluations:
             yield PointEvaluated(*key, {}, time.time(), reason, details)
             return
         self._num_retries[key] += verdict.is_counted
-        count = f"retry {self._num_retries[key]}" if verdict.is_counted else "not counted as a retry"
+        count = words(verdict.is_counted, self._num_retries[key])
         trial, epoch = key
         self._tell(f"{trial}, epoch {epoch}: {reason}; it is evaluated again ({count})")
         self._waiting.put(key, verdict.pause_s)

@@ -153,7 +153,7 @@ def _told(name: str) -> Iterator[None]:
 
         if isinstance(error, AuthenticationError):
             token = find_token(os.environ, Path.home())
-            raise (wrong_token(name, token) if token else no_token(name)) from None
+            raise (wrong_token(name, token) if token else no_token(name, os.environ)) from None
         # RuntimeError is Ray's for whatever its server refuses, OSError includes requests' errors.
         if isinstance(error, (RuntimeError, OSError, ValueError, RayError)):
             raise UserError(f"{name}: {reason(error)}") from None

@@ -129,7 +129,10 @@ class Lease:
     def _renew(self) -> None:
         with self._renewing:
             begun = _now()
-            holder = _read_exactly(self._paths)
+            try:
+                holder = _content(self._paths)
+            except ValueError as error:
+                raise StoreError(f"{_object(self._paths)} is no lease: {error}") from error
             if holder is None:  # nobody else removes it
                 self._lost_to = "another driver, which has ended since,"
             elif holder.get("id") != self._id:
@@ -172,25 +175,24 @@ def _now() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-def _read_exactly(paths: SweepPaths) -> dict[str, Any] | None:
+def _content(paths: SweepPaths) -> dict[str, Any] | None:
     """What the object says; None where there is none.
 
     Raises:
-        OSError: the store does not tell, or what is there is no lease.
+        ValueError: it is no lease.
+        OSError: the store does not tell.
     """
     try:
         return json.loads(read_object(_object(paths), is_patient=False))
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise StoreError(f"{_object(paths)} is no lease: {error}") from error
 
 
 def _read(paths: SweepPaths) -> dict[str, Any]:
     """The same for who may take it over: empty where nobody is known to have it."""
     try:
-        return json.loads(read_object(_object(paths), is_patient=False))
-    except (FileNotFoundError, ValueError):
+        return _content(paths) or {}
+    except ValueError:
         return {}
 
 

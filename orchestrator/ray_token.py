@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -56,9 +55,9 @@ def _read(file: Path) -> str:
         return ""
 
 
-def no_token(option: str) -> UserError:
-    """The cluster asks for a token, and there is none."""
-    mode = os.environ.get(_MODE, _TOKEN)
+def no_token(option: str, environment: Mapping[str, str]) -> UserError:
+    """The cluster asks for a token, and there is none, or it is switched off."""
+    mode = environment.get(_MODE, _TOKEN)
     if mode.lower() != _TOKEN:
         return UserError(
             f"{option}: the cluster asks for a token, and {_MODE}={mode} keeps it; set it to token"

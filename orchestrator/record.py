@@ -209,13 +209,13 @@ class SweepRecord:
         since wants none.
         """
         failed = {key for key, metrics in list(self.evaluations.items()) if not metrics}
-        return len(failed & self.evaluated_points(self._evaluated)) if failed else 0
+        return len(failed & self.evaluated_points()) if failed else 0
 
     @property
     def num_unevaluated(self) -> int:
         """Points that want a final evaluation and have none, those whose last one failed included."""
         done = {key for key, metrics in list(self.evaluations.items()) if metrics}
-        return len(self.evaluated_points(self._evaluated) - done)
+        return len(self.evaluated_points() - done)
 
     def _add_report(self, trial: Trial, report: EpochReport) -> None:
         trial.training_time_s += report.metrics.get("validation_time_s", 0.0) + sum(
@@ -284,12 +284,12 @@ class SweepRecord:
         """The front's points whose snapshots and runs are this sweep's."""
         return [point for point in self.front if point.trial in self.trials]
 
-    def evaluated_points(self, of: EvaluatedPoints) -> set[tuple[str, int]]:
+    def evaluated_points(self) -> set[tuple[str, int]]:
         """The (trial, epoch) of each point that the final evaluation is for."""
-        if of == "none":
+        if self._evaluated == "none":
             return set()
         points = self.own_front()
-        if of == "best":
+        if self._evaluated == "best":
             points += [trial.best for trial in self.trials.values() if trial.best]
         return {(point.trial, point.epoch) for point in points}
 

@@ -48,6 +48,16 @@ def judge(kind: str, num_retries: int, max_retries: int) -> Verdict:
     return Verdict(True, pause_s=min(_FIRST_PAUSE_S * _PAUSE_GROWS_BY**num_retries, _LONGEST_PAUSE_S))
 
 
+def words(is_counted: bool, num_retries: int) -> str:
+    """What number a retry is, such as "retry 2".
+
+    Args:
+        is_counted: whether it is one of `max_retries`.
+        num_retries: those that count, this one included.
+    """
+    return f"retry {num_retries}" if is_counted else "not counted as a retry"
+
+
 class RetryQueue(Generic[T]):
     """What waits for its next attempt, in the order in which they may begin.
 

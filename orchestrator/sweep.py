@@ -170,12 +170,12 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
         with tidy_interrupts(stopper), room_asked(settings.resources):
             nodes = await_nodes(settings, tell, is_interrupted)
             require_fit(settings.resources, nodes, may_grow=address is not None)
-            gpus = {("resources", "gpus"): settings.resources.gpus}
+            shares = {settings.resources.gpus: ("resources", "gpus")}
             if settings.evaluation.points != "none":
                 require_fit(settings.evaluation_resources, nodes, "evaluation", "a final evaluation")
-                gpus["evaluation", "gpus"] = settings.evaluation_resources.gpus
-            for setting, share in gpus.items():
-                if share and (setting[0] == "resources" or share != settings.resources.gpus):
+                shares.setdefault(settings.evaluation_resources.gpus, ("evaluation", "gpus"))
+            for share, setting in shares.items():
+                if share:
                     tell(describe_gpus(share, setting, tell, is_interrupted))
             data = prepare(settings, tell, is_interrupted)
             require_same_data(plan.name, plan.history, describe_data(data))
@@ -250,11 +250,7 @@ def _evaluate(driver: Driver, stopper: SweepStopper, nodes: Callable[[], Sequenc
     from orchestrator.final_evaluation import evaluate_points
 
     record, settings = driver.record, driver.settings
-    keys = [
-        key
-        for key in sorted(record.evaluated_points(settings.evaluation.points))
-        if not record.evaluations.get(key)
-    ]
+    keys = [key for key in sorted(record.evaluated_points()) if not record.evaluations.get(key)]
     if not keys:
         return
     driver.tell(f"evaluating {len(keys)} point{'s' if len(keys) > 1 else ''} on the test set")

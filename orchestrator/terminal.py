@@ -21,6 +21,7 @@ from orchestrator.events import (
     TrialWarned,
 )
 from orchestrator.record import SweepRecord
+from orchestrator.retries import words
 from orchestrator.settings import ConfirmSettings
 from orchestrator.trials import Point, Trial
 
@@ -110,7 +111,7 @@ class Progress:
 def retry_line(event: TrialRetried, record: SweepRecord) -> str:
     """One line: why an attempt failed, and that another one follows."""
     trial = record.trial(event.trial)
-    count = f"retry {trial.num_retries}" if event.is_counted else "not counted as a retry"
+    count = words(event.is_counted, trial.num_retries)
     return f"{event.trial}: {event.reason}; it goes on from its checkpoint ({count})"
 
 

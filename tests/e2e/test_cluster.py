@@ -12,7 +12,7 @@ import pytest
 import torch
 from heads import running_head
 from servers import free_port, listens
-from sweep_runs import REPOSITORY, TINY, command, run_sweep
+from sweep_runs import EVALUATED, REPOSITORY, TINY, command, run_sweep
 
 pytestmark = pytest.mark.slow
 
@@ -32,15 +32,16 @@ def test_sweep_joins_a_cluster_and_leaves_it_running(cluster: str, tmp_path: Pat
     assert listens(int(cluster.rpartition(":")[2]))
 
 
-def test_a_gpu_that_torch_does_not_find_is_refused(cluster: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("setting", ["resources.gpus", "evaluation.gpus"])
+def test_a_gpu_that_torch_does_not_find_is_refused(setting: str, cluster: str, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("needs a machine without a GPU")
     sweep = run_sweep(
-        tmp_path, "slow", "--set", "resources.gpus=1", "--address", cluster, has_store=False
+        tmp_path, "slow", *EVALUATED, "--set", f"{setting}=1", "--address", cluster, has_store=False
     )
     assert sweep.returncode == 2
-    assert "resources.gpus=1: Ray gave this process a GPU of " in sweep.stderr
-    assert "finds none; see the driver there (nvidia-smi), or set resources.gpus to 0" in sweep.stderr
+    assert f"{setting}=1: Ray gave this process a GPU of " in sweep.stderr
+    assert f"finds none; see the driver there (nvidia-smi), or set {setting} to 0" in sweep.stderr
     assert list(tmp_path.iterdir()) == []
 
 

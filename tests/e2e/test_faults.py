@@ -158,9 +158,9 @@ def test_interrupt_ends_tidily_with_the_front_so_far(tmp_path: Path, no_ray_left
 
 
 def test_time_budget_ends_the_sweep(tmp_path: Path, no_ray_left: None) -> None:
-    sweep = run_sweep(tmp_path, "budget", "--time-budget", "45s", *HEALTHY, *LONG)
+    sweep = run_sweep(tmp_path, "budget", "--time-budget", "25s", *HEALTHY, *LONG)
     assert sweep.returncode == 0
-    assert sweep.record.reason == "the time budget of 45 s is used up"
+    assert sweep.record.reason == "the time budget of 25 s is used up"
     assert {trial.status for trial in sweep.record.trials.values()} == {"interrupted"}
     assert sweep.record.front
 

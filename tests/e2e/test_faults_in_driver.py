@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 from pathlib import Path
 
 import pytest
 from drivers import open_driver, search, settings_of, stop_logging
 from mlflow import MlflowClient
 
+from orchestrator.errors import UserError
 from orchestrator.events import Event, SweepEnded, TrialEnded
 from orchestrator.ledger import read_ledger
 from orchestrator.record import SweepRecord
@@ -30,3 +33,16 @@ def test_a_part_that_fails_ends_the_sweep_for_all_others(tmp_path: Path) -> None
     client = MlflowClient(driver.settings.tracking.uri)
     runs = client.search_runs([driver.tracker.runs.experiment_id])
     assert {(run.info.run_name, run.info.status) for run in runs} >= {("s", "FAILED")}
+
+
+def test_a_storage_without_locks_is_refused_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(UserError, match=r"cannot be locked \(No locks available\)"):
+        open_driver(settings_of(tmp_path))
+    stop_logging()
+    assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,7 @@ from orchestrator.ledger import LedgerReader
 from orchestrator.retention import RetentionRule, wanted_snapshots
 from trainables.checkpoint import CheckpointError, CheckpointFile
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 HUNG_S, CUT_S, NO_NODE_S = 60, 6, 8

@@ -15,7 +15,15 @@ from mlflow.entities import Run
 from servers import free_port, is_healthy, wait_for
 from sweep_runs import TINY
 
-from orchestrator.events import Event, SweepEnded, SweepStarted, TrialEnded, TrialProposed, TrialReported
+from orchestrator.events import (
+    Event,
+    PointEvaluated,
+    SweepEnded,
+    SweepStarted,
+    TrialEnded,
+    TrialProposed,
+    TrialReported,
+)
 from orchestrator.mlflow_runs import MlflowRuns
 from orchestrator.pages import DESCRIPTION, SWEEP_PAGE, Links
 from orchestrator.paths import SweepPaths
@@ -247,7 +255,7 @@ def test_snapshot_that_is_gone_is_missed_only_where_it_is_wanted(tmp_path: Path,
     assert tracker.num_refused == number
 
 
-def test_snapshot_whose_storage_is_away_is_sent_once_it_is_back(
+def test_what_a_storage_that_is_away_holds_is_sent_once_it_is_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = load_settings(
@@ -256,6 +264,12 @@ def test_snapshot_whose_storage_is_away_is_sent_once_it_is_back(
     paths = SweepPaths.of(settings.storage, "away")
     Path(paths.snapshot("trial-0000", 5)).mkdir(parents=True)
     Path(paths.snapshot("trial-0000", 5), "snapshot.json").write_text("{}")
+    for place, name in (
+        (paths.evaluation("trial-0000", 5), "summary.json"),
+        (paths.traces("trial-0000"), "epoch-0005.npz"),
+    ):
+        Path(place).mkdir(parents=True)
+        Path(place, name).write_text("{}")
     paths.settings.write_text(to_yaml(settings))
     record = SweepRecord.of(settings)
     tracker = open_tracker(settings, "away", paths, {})
@@ -265,14 +279,19 @@ def test_snapshot_whose_storage_is_away_is_sent_once_it_is_back(
         tracker(event, record)
     away = paths.root.rename(tmp_path / "away")
     ended = TrialEnded("trial-0000", "completed", "", 0.0)
-    record.apply(ended)
-    tracker(ended, record)
+    evaluated = PointEvaluated("trial-0000", 5, {"test_d_eff": 5.0}, 0.0)
+    for event in (ended, evaluated):
+        record.apply(event)
+        tracker(event, record)
     wait_for(lambda: "MLflow does not take an operation" in caplog.text)
     away.rename(paths.root)
     assert tracker.close(patience_s=30) == 0
     assert tracker.num_refused == 0
     client, run_id = MlflowClient(settings.tracking.uri), tracker.runs.run_ids["trial-0000"]
     assert client.list_artifacts(run_id, "snapshots/epoch-0005")
+    evaluation = "evaluations/epoch-0005"
+    assert f"{evaluation}/summary.json" in {f.path for f in client.list_artifacts(run_id, evaluation)}
+    assert [file.path for file in client.list_artifacts(run_id, "traces")] == ["traces/epoch-0005.npz"]
 
 
 def test_a_run_that_a_killed_driver_had_no_time_to_note_is_noted(tmp_path: Path) -> None:

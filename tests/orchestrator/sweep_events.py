@@ -19,7 +19,7 @@ from orchestrator.events import (
 )
 from orchestrator.front import Front
 from orchestrator.record import SweepRecord
-from orchestrator.settings import SweepSettings
+from orchestrator.settings import EvaluatedPoints, SweepSettings
 from trainables.config import TrialConfig
 from trainables.reports import Direction
 
@@ -99,9 +99,9 @@ def reports(epochs: list[tuple[str, float, float]]) -> list[TrialReported]:
     return [reported(trial, epoch, *values) for epoch, (trial, *values) in enumerate(epochs, start=1)]
 
 
-def record_of(*events: Event) -> SweepRecord:
+def record_of(*events: Event, evaluated: EvaluatedPoints = "front") -> SweepRecord:
     """A record of TRIALS, all proposed, after these events."""
-    record = SweepRecord(Front(OBJECTIVES, REFERENCE))
+    record = SweepRecord(Front(OBJECTIVES, REFERENCE), evaluated)
     for number, trial in enumerate(TRIALS):
         record.apply(proposed(trial, number))
     for event in events:

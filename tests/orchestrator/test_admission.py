@@ -29,23 +29,13 @@ def test_no_more_than_asked_for() -> None:
     assert admission() == 2
 
 
-def test_what_is_admitted_has_its_own_name() -> None:
-    nodes: list[dict[str, float]] = [{"CPU": 1.0}]
+def test_what_is_admitted_has_its_own_name_and_a_start_without_room_is_told() -> None:
+    nodes: list[dict[str, float]] = [{"CPU": 8.0}]
     told: list[str] = []
-    admission = Admission(ResourceSettings(), lambda: nodes, told.append, "final evaluation")
-    nodes = []
-    assert admission() == 0
-    nodes = [{"CPU": 2.0}]
-    assert admission() == 2
-    assert told == [
-        "the cluster has 0 nodes now, and no final evaluation fits: waiting for others to join",
-        "the cluster has 1 node now, for 2 final evaluations at once",
-    ]
-
-
-def test_a_start_without_room_is_told() -> None:
-    told: list[str] = []
-    Admission(ResourceSettings(gpus=1), lambda: [{"CPU": 8.0}], told.append, "final evaluation")
+    admission = Admission(ResourceSettings(gpus=1), lambda: nodes, told.append, "final evaluation")
     assert told == [
         "the cluster has 1 node now, and no final evaluation fits: waiting for others to join"
     ]
+    nodes = [{"CPU": 8.0}, {"CPU": 8.0, "GPU": 2.0}]
+    assert admission() == 2
+    assert told[1:] == ["the cluster has 2 nodes now, for 2 final evaluations at once"]

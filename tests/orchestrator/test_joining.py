@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from ray._private.utils import check_version_info
 from ray.exceptions import AuthenticationError, RpcError
+from sweep_events import settings_of
 
 from orchestrator import cluster
 from orchestrator.errors import UserError
@@ -53,3 +54,25 @@ def test_a_cluster_that_cannot_be_joined_is_said(
         cluster.connect("auto")
     assert "\n" not in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+def test_the_address_of_a_dashboard_is_told_from_a_clusters() -> None:
+    with pytest.raises(
+        UserError, match=r"that is a dashboard's address, which orchestrator\.submit takes"
+    ):
+        cluster.connect("http://127.0.0.1:8265")
+
+
+def test_a_start_waits_for_a_trials_node_and_for_a_final_evaluations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = settings_of(resources={"wait_for_nodes": "10m"}, evaluation={"gpus": 1})
+    growing = iter([[], [], [{"CPU": 4.0}], [{"CPU": 4.0}], [{"CPU": 4.0}, {"CPU": 4.0, "GPU": 1.0}]])
+    monkeypatch.setattr(cluster, "_alive_nodes", lambda: next(growing))
+    monkeypatch.setattr(cluster, "_LOOK_EVERY_S", 0.0)
+    told: list[str] = []
+    assert len(cluster.await_nodes(settings, told.append, lambda: False)) == 2
+    assert told == [
+        "waiting up to 600 s for a node that a trial fits on",
+        "waiting up to 600 s for a node that a final evaluation fits on",
+    ]

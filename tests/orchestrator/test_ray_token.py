@@ -40,7 +40,7 @@ def test_a_named_file_without_a_token_is_refused(home: Path) -> None:
 def test_no_message_holds_the_token(home: Path) -> None:
     token = find_token({"RAY_AUTH_TOKEN": "s3cret"}, home)
     assert token is not None
-    text = str(wrong_token("--address a", token)) + str(no_token("--address a"))
+    text = str(wrong_token("--address a", token)) + str(no_token("--address a", {}))
     assert "--address a: the cluster refuses the token of RAY_AUTH_TOKEN" in text
     assert "s3cret" not in text
 

@@ -160,12 +160,12 @@ def test_a_snapshot_that_was_never_reported_goes_with_its_trial(tmp_path: Path) 
 
 
 def test_with_best_points_each_trials_best_is_kept_beside_the_front() -> None:
-    record = record_of(*reports([(TRIALS[0], 0.9, 5.0), (TRIALS[1], 0.6, 7.0), (TRIALS[1], 0.7, 8.0)]))
-    rule = RetentionRule("front", "best")
+    events = reports([(TRIALS[0], 0.9, 5.0), (TRIALS[1], 0.6, 7.0), (TRIALS[1], 0.7, 8.0)])
+    record, rule = record_of(*events, evaluated="best"), RetentionRule("front", "best")
     assert wanted_snapshots(record, rule) == {(TRIALS[0], 1), (TRIALS[1], 3)}
-    assert record.evaluated_points("front") == {(TRIALS[0], 1)}
-    assert record.evaluated_points("best") == wanted_snapshots(record, rule)
-    assert record.evaluated_points("none") == set()
+    assert record.evaluated_points() == wanted_snapshots(record, rule)
+    assert record_of(*events).evaluated_points() == {(TRIALS[0], 1)}
+    assert record_of(*events, evaluated="none").evaluated_points() == set()
 
 
 @EXAMPLES
@@ -189,7 +189,7 @@ def test_every_point_that_is_evaluated_was_written_by_its_worker(epochs: Epochs)
             report = EpochReport.from_dict(event.report)
             if workers[event.trial](report):
                 written.add((event.trial, report.epoch))
-    assert record_of(*events).evaluated_points("best") <= written
+    assert record_of(*events, evaluated="best").evaluated_points() <= written
 
 
 @pytest.mark.parametrize("kind", ["snapshots", "traces", "evaluations", "checkpoints"])
@@ -297,15 +297,17 @@ def test_traces_of_an_interrupted_trial_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("embeddings", ["front", "all"])
 def test_imported_points_have_no_snapshots_here(embeddings: EmbeddingsOf) -> None:
-    record = record_of(
+    events = [
         imported("import-0000", (0.9, 3.0)),
         reported(TRIALS[0], 1, 0.95, 9.0),
         reported(TRIALS[1], 1, 0.8, 8.0),  # which the imported point dominates
-    )
+    ]
+    record = record_of(*events)
     wanted = wanted_snapshots(record, RetentionRule(embeddings, "front"))
     assert wanted == {(TRIALS[0], 1)} | ({(TRIALS[1], 1)} if embeddings == "all" else set())
-    assert record.evaluated_points("front") == {(TRIALS[0], 1)}
-    assert record.evaluated_points("best") == {(TRIALS[0], 1), (TRIALS[1], 1)}
+    assert record.evaluated_points() == {(TRIALS[0], 1)}
+    best = record_of(*events, evaluated="best").evaluated_points()
+    assert best == {(TRIALS[0], 1), (TRIALS[1], 1)}
 
 
 @pytest.mark.parametrize(("status", "is_kept"), [("completed", False), ("interrupted", True)])
