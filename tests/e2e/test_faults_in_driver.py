@@ -43,6 +43,6 @@ def test_a_storage_without_locks_is_refused_and_nothing_is_left(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(UserError, match=r"cannot be locked \(No locks available\)"):
-        open_driver(settings_of(tmp_path))
+        open_driver(settings_of(tmp_path / "runs"))
     stop_logging()
     assert list(tmp_path.iterdir()) == []

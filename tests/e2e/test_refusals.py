@@ -17,7 +17,10 @@ OWN = ("--set", "trial.dataset=image_folder")
 # Ray is needed to know the cluster and to read data and weights; the others are refused before that.
 REFUSALS = {
     "resources": (("--set", "resources.cpus=1000"), "1000 CPU"),
-    "gpus": (("--set", "resources.gpus=64", "--set", "resources.workers=1"), "64 GPU"),
+    "gpus": (
+        ("--set", "resources.gpus=1", "--set", "resources.workers=64"),
+        "64 workers with 1 CPU and 1 GPU",
+    ),
     "cluster": (("--address", "127.0.0.1:1"), "--address 127.0.0.1:1: no Ray cluster answers there"),
     "server": (("--set", "tracking.uri=http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
     "path to nothing": (("--set", "trial.encoder_weights=absent.pt"), "absent.pt does not exist; name"),
