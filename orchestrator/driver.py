@@ -68,6 +68,7 @@ class Driver:
     Args:
         plan: what to run.
         data: what is known of the data.
+        mlflow: of the settings' tracking store; closed with the driver.
         pages: makes what draws the pages, in a process of its own.
         console: the terminal.
 
@@ -77,7 +78,12 @@ class Driver:
     """
 
     def __init__(
-        self, plan: Plan, data: Sequence[DataFacts], pages: MakePages, console: Console
+        self,
+        plan: Plan,
+        data: Sequence[DataFacts],
+        mlflow: MlflowProcess,
+        pages: MakePages,
+        console: Console,
     ) -> None:
         self.settings, self.name, self.paths, history, imports, lease = plan
         self.console = console
@@ -113,7 +119,7 @@ class Driver:
         self.retention = Retention(self.paths, rule, self.storage.put)
         self.listeners: list[Listener] = []
         sweep_id = self.record.id or uuid.uuid4().hex
-        self.mlflow = MlflowProcess(self.settings.tracking.uri, self.paths.log)
+        self.mlflow = mlflow
         runs = MlflowRuns(
             self.mlflow.client, self.settings, self.name, sweep_id, environment, self._note_run
         )

@@ -29,6 +29,10 @@ class MlflowProcess:
             "the MLflow client", functools.partial(MlflowClient, tracking_uri=uri), log
         )
 
+    def start(self) -> None:
+        """Starts the process, which imports MLflow while the caller goes on."""
+        self._remote.start()
+
     @property
     def client(self) -> MlflowClient:
         """The client as its callers know it; arguments, results and errors are copies."""

@@ -116,7 +116,8 @@ def needed_by(settings: SweepSettings) -> list[TrialConfig]:
     for values in combinations(settings.search_space, varied):
         config = to_trial_config(settings.trial, values)
         weights = config.encoder, config.encoder_dim, config.encoder_weights
-        if DATASET_FACTS[config.dataset].source != "bundled" or config.data.num_training_items:
+        amounts = config.data.num_training_items and config.data.num_classes
+        if DATASET_FACTS[config.dataset].source != "bundled" or amounts:  # the settings know all else
             # What sentences are turned into depends on the tokeniser, which comes with the weights.
             read_by = weights if config.task == "similarity" else ()
             wanted.setdefault((config.dataset, config.data.model_dump_json(), read_by), config)

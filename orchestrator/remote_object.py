@@ -16,8 +16,8 @@ _PATIENCE_S = 5.0
 class RemoteObject:
     """Calls the methods of an object that lives in another process, one at a time.
 
-    The process is started with the first call, and again after it ended early; it ends with the one that
-    started it.
+    The process is started with the first call, or before, and again after it ended early; it ends with
+    the one that started it.
 
     Args:
         name: what is told of it: "the process of NAME".
@@ -31,11 +31,22 @@ class RemoteObject:
         self._log = log
         self._lock = threading.Lock()
         self._process: ChildProcess | None = None
+        self._is_called = False
 
     @property
     def pid(self) -> int | None:
         """Of the process; None while there is none."""
         return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Starts the process, which imports what it needs while the caller goes on."""
+        with self._lock:
+            self._started()
+
+    def _started(self) -> ChildProcess:
+        if self._process is None:
+            self._process = ChildProcess(self._name, _serve, self._make, self._log)
+        return self._process
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Calls a method; arguments, result and error are copies.
@@ -45,9 +56,8 @@ class RemoteObject:
             Exception: whatever the method raises.
         """
         with self._lock:
-            if self._process is None:
-                self._process = ChildProcess(self._name, _serve, self._make, self._log)
-            connection = self._process.connection
+            connection = self._started().connection
+            self._is_called = True
             try:
                 connection.send((name, args, kwargs))
                 is_returned, value = connection.recv()
@@ -68,6 +78,8 @@ class RemoteObject:
     def close(self) -> None:
         """Ends the process, once what it is doing is done or has taken too long."""
         if self._lock.acquire(timeout=_PATIENCE_S):
+            if self._process is not None and not self._is_called:
+                self._process.kill()
             self._end()
             self._lock.release()
         elif self._process is not None:

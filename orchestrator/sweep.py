@@ -45,6 +45,7 @@ from orchestrator.tracking_check import check_tracking
 if TYPE_CHECKING:
     from orchestrator.budget import SweepStopper
     from orchestrator.driver import Driver
+    from orchestrator.pages import Pages
     from orchestrator.resources import Node
 
 EXIT_CODES: dict[SweepStatus, int] = {"completed": 0, "failed": 1, "interrupted": 130}
@@ -147,10 +148,10 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
     process_environment.prepare(address)
     from ray import shutdown
 
-    from dashboards.live_pages import LivePages
     from orchestrator.budget import SweepStopper, tidy_interrupts, used_up
     from orchestrator.cluster import ClusterWatch, await_nodes, connect, describe_gpus, room_asked
     from orchestrator.driver import Driver
+    from orchestrator.mlflow_process import MlflowProcess
     from orchestrator.preparation import describe_data, prepare, sentences
     from orchestrator.resources import require_fit
 
@@ -163,7 +164,9 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
     def is_interrupted() -> bool:
         return bool(stopper.reason)
 
+    mlflow = MlflowProcess(settings.tracking.uri, plan.paths.log)
     try:
+        mlflow.start()  # it is imported there while Ray starts
         with tidy_interrupts(stopper):
             connect(address)
         # Ray has put handlers of its own in place.
@@ -185,17 +188,25 @@ def run_sweep(plan: Plan, address: str | None, console: Console) -> int:
                 raise KeyboardInterrupt  # nothing has begun
             with (
                 contextlib.closing(ClusterWatch(nodes)) as watch,
-                Driver(plan, data, LivePages, console) as driver,
+                Driver(plan, data, mlflow, _live_pages, console) as driver,
             ):
                 stopper.start(lambda: used_up(settings.search, driver.record), watch.lost)
                 _run(driver, stopper, lambda: watch.nodes)
     finally:
+        mlflow.close()
         shutdown()
     driver.tidy()
     driver.print_outcome(address)
     record = driver.record
     lacks = record.num_failed_evaluations or confirms_nothing(record)
     return EXIT_CODES["failed" if driver.status == "completed" and lacks else driver.status]
+
+
+def _live_pages(paths: SweepPaths) -> Pages:
+    """Called in the process that draws them: nobody else needs what they import."""
+    from dashboards.live_pages import LivePages
+
+    return LivePages(paths)
 
 
 def _first_line(plan: Plan) -> str:

@@ -6,11 +6,12 @@ import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import distribution
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Num
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from trainables.config import DataConfig
@@ -171,9 +172,11 @@ def _cifar(name: Literal["cifar10", "cifar100"], data: DataConfig) -> Dataset:
 def _digits(data: DataConfig) -> Dataset:
     """scikit-learn's bundled 8x8 digits: 1,197 training, 300 validation, 300 test images in [0, 1]."""
     assert data.source is None
-    pixels, targets = load_digits(return_X_y=True)
-    images = torch.tensor(pixels, dtype=torch.float32).div(16).reshape(-1, 1, 8, 8)
-    labels = torch.tensor(targets, dtype=torch.long)
+    # The file that sklearn.datasets.load_digits reads: to import that takes seconds, in every process.
+    file = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    table = torch.from_numpy(np.loadtxt(str(file), delimiter=",", dtype=np.float32))
+    images = table[:, :-1].div(16).reshape(-1, 1, 8, 8)
+    labels = table[:, -1].long()
     order = list(range(len(labels)))
     random.Random(SPLIT_SEED).shuffle(order)
     shuffled = Subset(images[order], labels[order])

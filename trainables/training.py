@@ -267,7 +267,8 @@ def train_step(
     config: TrialConfig, placed: Placed, optimizer: AdamW, batch: Batch, group: WorkerGroup
 ) -> SupConLoss:
     """One optimizer step; nothing in it waits for the device."""
-    torch.compiler.cudagraph_mark_step_begin()
+    if config.compile:  # else it would import the compiler, which takes seconds
+        torch.compiler.cudagraph_mark_step_begin()
     embeddings = placed.replica(batch.items)
     result = supcon_loss(embeddings, batch.labels, config.temperature, group, batch.size)
     optimizer.zero_grad(set_to_none=True)

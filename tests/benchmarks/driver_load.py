@@ -36,6 +36,7 @@ from orchestrator.driver import Driver
 from orchestrator.early_stopping import EarlyStopping
 from orchestrator.events import Event, TrialReported
 from orchestrator.ledger import encode
+from orchestrator.mlflow_process import MlflowProcess
 from orchestrator.paths import SweepPaths
 from orchestrator.proposals import Proposals
 from orchestrator.proposals_process import ProposalsProcess
@@ -248,7 +249,8 @@ def _measure(folder: Path, load: Load) -> Cost:
     paths = SweepPaths.of(settings.storage, "sweep")
     with Path(os.devnull).open("w") as nowhere:
         console = Console(file=nowhere)
-        driver = Driver(Plan(settings, "sweep", paths), [], LivePages, console)
+        mlflow = MlflowProcess(settings.tracking.uri, paths.log)
+        driver = Driver(Plan(settings, "sweep", paths), [], mlflow, LivePages, console)
         gate = threading.Event()
         if not load.mlflow:
             vars(driver.tracker.runs)["create_child"] = lambda trial, at: gate.wait()
@@ -436,7 +438,8 @@ def _resume(settings: SweepSettings, paths: SweepPaths, console: Console) -> dic
         Proposals(settings, known_trials(settings, history))
     del record
     with timed("driver"):
-        driver = Driver(Plan(settings, "sweep", paths, history), [], LivePages, console)
+        mlflow = MlflowProcess(settings.tracking.uri, paths.log)
+        driver = Driver(Plan(settings, "sweep", paths, history), [], mlflow, LivePages, console)
     driver.close(0)
     return took
 

@@ -15,6 +15,7 @@ from dashboards.live_pages import LivePages
 from orchestrator.driver import Driver
 from orchestrator.events import TrialEnded, TrialImported, TrialProposed, TrialReported, TrialStarted
 from orchestrator.lease import Lease
+from orchestrator.mlflow_process import MlflowProcess
 from orchestrator.paths import SweepPaths
 from orchestrator.resume import Plan, is_there, read_history, require_same
 from orchestrator.search_space import to_trial_config
@@ -38,7 +39,8 @@ def open_driver(
     if history:
         require_same(history, settings)
     plan = Plan(settings, "s", paths, history, imports, lease)
-    return Driver(plan, [], LivePages, Console(file=io.StringIO(), width=200))
+    mlflow = MlflowProcess(settings.tracking.uri, paths.log)
+    return Driver(plan, [], mlflow, LivePages, Console(file=io.StringIO(), width=200))
 
 
 def report(epoch: int, accuracy: float, d_eff: float) -> dict[str, object]:

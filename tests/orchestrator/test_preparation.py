@@ -143,5 +143,11 @@ def test_a_reading_is_named_after_the_settings_that_decide_it() -> None:
 
 
 def test_what_comes_with_the_code_has_no_facts() -> None:
-    (config,) = needed_by(settings_of(trial=DIGITS | {"data": {"num_training_items": 100}}))
+    few_of_some = {"num_training_items": 100, "num_classes": 3}
+    (config,) = needed_by(settings_of(trial=DIGITS | {"data": few_of_some}))
     assert _facts(config) is None
+
+
+@pytest.mark.parametrize("data", [{}, {"num_training_items": 100}, {"num_classes": 3}])
+def test_what_the_settings_know_all_about_is_not_read(data: dict[str, int]) -> None:
+    assert needed_by(settings_of(trial=DIGITS | {"data": data})) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from orchestrator.child_process import ChildProcess
 from orchestrator.errors import UserError
 from orchestrator.operation_queue import is_refused_for_good
 from orchestrator.remote_object import RemoteObject
@@ -28,6 +30,9 @@ class Counter:
 
     def where(self) -> int:
         return os.getpid()
+
+    def warn(self, text: str) -> None:
+        logging.getLogger("orchestrator").warning(text)
 
     def refuse(self) -> None:
         raise UserError("not today")
@@ -77,6 +82,38 @@ def test_a_process_that_ended_is_told_and_started_anew(remote: RemoteObject) -> 
         remote.call("vanish")
     assert remote.pid is None
     assert remote.call("add", 1) == 11
+
+
+def test_one_that_is_started_before_its_folder_is_there_logs_to_it_once_it_is_called(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "later" / "log"
+    remote = RemoteObject("the counter", functools.partial(Counter, 10), log)
+    remote.start()
+    pid = remote.pid
+    assert pid is not None
+    log.parent.mkdir()
+    remote.call("warn", "mind the gap")
+    assert remote.call("where") == pid
+    remote.close()
+    assert "mind the gap" in log.read_text()
+
+
+@pytest.mark.parametrize("is_called", [True, False])
+def test_only_one_that_was_called_is_waited_for(
+    is_called: bool, remote: RemoteObject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[ChildProcess] = []
+    end, kill = ChildProcess.end, ChildProcess.kill
+    monkeypatch.setattr(ChildProcess, "kill", lambda self: (killed.append(self), kill(self)))
+    monkeypatch.setattr(ChildProcess, "end", lambda self: (before.extend(killed), end(self))[1])
+    before: list[ChildProcess] = []
+    remote.start()
+    if is_called:
+        remote.call("where")
+    remote.close()
+    assert len(before) == (not is_called)
+    assert remote.pid is None
 
 
 def test_closing_ends_the_process(remote: RemoteObject) -> None:

@@ -116,3 +116,19 @@ def test_a_driver_imports_no_torch() -> None:
     root = Path(__file__).parents[2]
     result = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
     assert result.stdout.strip() == "False"
+
+
+@pytest.mark.slow
+def test_a_trial_on_the_cpu_imports_neither_scikit_learn_nor_the_compiler() -> None:
+    heavy = ["sklearn", "torch._inductor.cudagraph_trees", "torch._inductor.compile_fx"]
+    code = f"""
+import sys, trainables.ray_train
+from trainables.config import TrialConfig
+from trainables.training import fit
+fit(TrialConfig.model_validate_json({TRIAL.model_dump_json()!r}), lambda validation: None)
+print([name for name in {heavy} if name in sys.modules])
+"""
+    command = [sys.executable, "-c", code]
+    root = Path(__file__).parents[2]
+    result = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
