@@ -20,7 +20,7 @@ from resumable_sweeps import is_dead, next_report_s, num_lines, stories
 from sweep_runs import SweepRun, run_sweep, wait_for
 from tracked_story import assert_mlflow_tells_the_story
 
-from orchestrator.events import Event, TrialReported, TrialRetried
+from orchestrator.events import Event, TrialProposed, TrialReported, TrialRetried, TrialStarted
 from orchestrator.ledger import LedgerReader
 from orchestrator.retention import RetentionRule, wanted_snapshots
 from trainables.checkpoint import CheckpointError, CheckpointFile
@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 HUNG_S, CUT_S, NO_NODE_S = 60, 6, 8
 SETTINGS = (
+    "resources.max_concurrent=2", "trial.data={num_training_items: null}", "trial.batch_size=128",
     "trial.epochs=300", "trial.validate_every=5", "trial.patience_epochs=null", "checkpoint_every=0.05s",
     f"trial_timeout={HUNG_S}s", "max_retries=9", "search.sampler=list",
     "first_trials=[{head.kind: none}, {head.kind: mlp}]",
@@ -209,6 +210,12 @@ def test_a_sweep_without_nodes_waits_for_others_to_join(battered: Battered) -> N
 
 def test_every_trial_ends_as_if_nothing_had_happened(battered: Battered, whole: SweepRun) -> None:
     assert stories(battered.resumed) == stories(whole)
+
+
+def test_trials_that_fit_at_once_start_side_by_side(whole: SweepRun) -> None:
+    kinds = [e for e in whole.events if isinstance(e, (TrialProposed, TrialStarted))]
+    num_proposed = next(n for n, event in enumerate(kinds) if isinstance(event, TrialStarted))
+    assert num_proposed == min(2, os.cpu_count() or 1)
 
 
 def test_no_epoch_is_reported_twice_and_none_is_missing(battered: Battered) -> None:

@@ -15,13 +15,12 @@ import psutil
 import pytest
 import torch
 from resumable_sweeps import is_dead, num_lines
-from sweep_runs import EVALUATED, SweepRun, run_sweep, wait_for
+from sweep_runs import SweepRun, run_sweep, wait_for
 
-from orchestrator.events import PointEvaluated, SweepEnded, TrialEnded
-from orchestrator.ledger import read_ledger
+from orchestrator.events import PointEvaluated, SweepEnded
 from orchestrator.pages import SWEEP_PAGE
 from orchestrator.paths import SweepPaths
-from trainables.config import DataConfig
+from orchestrator.retention import RetentionRule, wanted_snapshots
 from trainables.images import load_images
 from trainables.metrics import evaluate
 from trainables.reports import (
@@ -33,7 +32,7 @@ from trainables.reports import (
     TRUNCATION_CURVE,
     TSNE,
 )
-from trainables.snapshots import WEIGHTS, read_snapshot
+from trainables.snapshots import EMBEDDINGS, WEIGHTS, read_snapshot
 from trainables.validation import embed
 
 pytestmark = pytest.mark.slow
@@ -53,8 +52,8 @@ def test_exactly_the_points_of_the_front_are_evaluated(tiny_sweep: SweepRun) -> 
 
 def test_test_metrics_are_those_of_the_snapshot(tiny_sweep: SweepRun) -> None:
     event = _evaluations(tiny_sweep)[0]
-    model = read_snapshot(tiny_sweep.paths.snapshot(event.trial, event.epoch)).model
-    digits = load_images("digits", DataConfig(), torch.device("cpu"))
+    snapshot = read_snapshot(tiny_sweep.paths.snapshot(event.trial, event.epoch))
+    model, digits = snapshot.model, load_images("digits", snapshot.config.data, torch.device("cpu"))
     gallery, queries = embed(model, digits.test_gallery()).embedding, embed(model, digits.test).embedding
     expected = evaluate(gallery, digits.test_gallery().labels, queries, digits.test.labels)
     assert event.metrics["test_knn_accuracy"] == expected["knn_accuracy"]
@@ -97,52 +96,64 @@ def test_traces_stay_with_the_trials_of_the_front(tiny_sweep: SweepRun) -> None:
     assert folders == {point.trial for point in tiny_sweep.record.front}
 
 
-def test_best_points_of_all_trials_are_evaluated_where_asked(tmp_path: Path) -> None:
-    sweep = run_sweep(tmp_path, "best", *HEALTHY, "--set", "evaluation.points=best")
-    best = {trial.name: trial.best for trial in sweep.record.trials.values()}
-    evaluated = {(event.trial, event.epoch) for event in _evaluations(sweep)}
-    assert len(best) == 2
-    assert all(point and (point.trial, point.epoch) in evaluated for point in best.values())
-
-
-def _after_the_search(paths: SweepPaths) -> None:
-    """Waits until every trial of HEALTHY has ended."""
-
-    def all_ended() -> bool:
-        events = list(read_ledger(paths.ledger)) if paths.ledger.exists() else []
-        return sum(isinstance(event, TrialEnded) for event in events) == 2
-
-    wait_for(all_ended)
-
-
-def test_failed_evaluation_is_told_and_the_others_go_on(tmp_path: Path, no_ray_left: None) -> None:
+def test_an_interrupted_and_a_failed_evaluation_are_told_and_done_by_a_resume(
+    tmp_path: Path, no_ray_left: None
+) -> None:
+    settings = ("evaluation.points=best", "tracking.embeddings=all")
+    arguments = (*HEALTHY, *(part for setting in settings for part in ("--set", setting)))
     paths = SweepPaths(tmp_path / "runs" / "damaged")
-    damaged: dict[Path, bytes] = {}
 
-    def damage(driver: psutil.Process) -> None:
-        _after_the_search(paths)
-        path = min(paths.root.glob(f"snapshots/*/*/{WEIGHTS}"))
-        damaged[path] = path.read_bytes()
-        path.write_bytes(b"not weights")
+    def interrupt(driver: psutil.Process) -> None:
+        wait_for(lambda: num_lines(paths.ledger, "TrialEnded") == 2)
+        driver.send_signal(signal.SIGINT)
 
-    points = ("--set", "evaluation.points=best")
-    sweep = run_sweep(tmp_path, "damaged", *HEALTHY, *points, while_running=damage)
-    failed = [event for event in _evaluations(sweep) if event.reason]
-    assert [Path(paths.snapshot(event.trial, event.epoch)) / WEIGHTS for event in failed] == [*damaged]
+    interrupted = run_sweep(tmp_path, "damaged", *arguments, while_running=interrupt)
+    assert interrupted.returncode == 130
+    last = interrupted.events[-1]
+    assert isinstance(last, SweepEnded)
+    assert last.status == "interrupted"
+    assert interrupted.parent.info.status == "KILLED"
+    assert not _evaluations(interrupted)
+
+    path = min(paths.root.glob(f"snapshots/*/*/{WEIGHTS}"))
+    weights = path.read_bytes()
+    path.write_bytes(b"not weights")
+    failing = run_sweep(tmp_path, "damaged", *arguments, resumed=True)
+    failed = [event for event in _evaluations(failing) if event.reason]
+    assert [Path(paths.snapshot(event.trial, event.epoch)) / WEIGHTS for event in failed] == [path]
     assert "do not fit" in failed[0].reason
-    assert len(_evaluations(sweep)) > 1
-    assert sweep.returncode == 1
-    assert "1 final evaluations failed" in sweep.stdout and "--resume" in sweep.stdout
-    run_id = sweep.children[failed[0].trial].info.run_id
+    assert len(_evaluations(failing)) > 1
+    assert failing.returncode == 1
+    assert "1 final evaluations failed" in failing.stdout and "--resume" in failing.stdout
+    run_id = failing.children[failed[0].trial].info.run_id
     place = f"evaluations/epoch-{failed[0].epoch:04d}/failure.txt"
-    assert "do not fit" in Path(sweep.client.download_artifacts(run_id, place)).read_text()
-    for path, weights in damaged.items():
-        path.write_bytes(weights)
-    again = run_sweep(tmp_path, "damaged", *HEALTHY, *points, resumed=True)
+    assert "do not fit" in Path(failing.client.download_artifacts(run_id, place)).read_text()
+
+    path.write_bytes(weights)
+    again = run_sweep(tmp_path, "damaged", *arguments, resumed=True)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "evaluating 1 point on the test set" in again.stdout
     files = {file.path for file in again.client.list_artifacts(run_id, place.rpartition("/")[0])}
     assert place not in files and place.replace("failure.txt", SUMMARY) in files
+    best = {trial.name: trial.best for trial in again.record.trials.values()}
+    evaluated = {(event.trial, event.epoch) for event in _evaluations(again)}
+    assert len(best) == 2
+    assert all(point and (point.trial, point.epoch) in evaluated for point in best.values())
+    _assert_embeddings_of_all_are_stored(again)
+
+
+def _assert_embeddings_of_all_are_stored(sweep: SweepRun) -> None:
+    """In MLflow: of every point that was on its own trial's front, and of what is evaluated."""
+    stored = {
+        (name, int(folder.path.removeprefix("snapshots/epoch-")))
+        for name, child in sweep.children.items()
+        for folder in sweep.client.list_artifacts(child.info.run_id, "snapshots")
+    }
+    assert stored == wanted_snapshots(sweep.record, RetentionRule("all", "best"))
+    for name, epoch in stored:
+        run_id = sweep.children[name].info.run_id
+        files = sweep.client.list_artifacts(run_id, f"snapshots/epoch-{epoch:04d}")
+        assert any(EMBEDDINGS in file.path for file in files)
 
 
 def test_an_evaluation_that_dies_or_hangs_is_tried_again(tmp_path: Path, no_ray_left: None) -> None:
@@ -183,18 +194,3 @@ def _evaluating(driver: psutil.Process) -> psutil.Process | None:
             if any(part.startswith("ray::_Evaluator.evaluate") for part in process.cmdline()):
                 return process
     return None
-
-
-def test_interrupt_during_the_evaluation_ends_tidily(tmp_path: Path, no_ray_left: None) -> None:
-    paths = SweepPaths(tmp_path / "runs" / "interrupted")
-
-    def interrupt(driver: psutil.Process) -> None:
-        _after_the_search(paths)
-        driver.send_signal(signal.SIGINT)
-
-    sweep = run_sweep(tmp_path, "interrupted", *HEALTHY, *EVALUATED, while_running=interrupt)
-    assert sweep.returncode == 130
-    last = sweep.events[-1]
-    assert isinstance(last, SweepEnded)
-    assert last.status == "interrupted"
-    assert sweep.parent.info.status == "KILLED"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -14,10 +13,10 @@ from stories import state_of
 from sweep_runs import EVALUATED, TINY, SweepRun
 from tracked_story import assert_mlflow_tells_the_story
 
-from orchestrator.events import SweepEnded, TrialEnded, TrialProposed, TrialStarted
+from orchestrator.events import SweepEnded, TrialEnded, TrialProposed
 from orchestrator.retention import RetentionRule, wanted_snapshots
 from orchestrator.settings import load_settings
-from trainables.config import DataConfig, TrialConfig
+from trainables.config import TrialConfig
 from trainables.images import load_images
 from trainables.reports import TRAINING_METRICS, metrics_of
 from trainables.snapshots import EMBEDDINGS, read_snapshot, restore_embeddings
@@ -99,12 +98,6 @@ def test_tags_tell_versions_and_the_front(tiny_sweep: SweepRun) -> None:
         assert child.data.tags["head.kind"] == tiny_sweep.record.trials[name].config["head"]["kind"]
 
 
-def test_trials_that_fit_at_once_start_side_by_side(tiny_sweep: SweepRun) -> None:
-    kinds = [e for e in tiny_sweep.events if isinstance(e, (TrialProposed, TrialStarted))]
-    num_proposed = next(n for n, event in enumerate(kinds) if isinstance(event, TrialStarted))
-    assert num_proposed == min(2, os.cpu_count() or 1)
-
-
 def test_hypervolume_is_logged_after_each_trial(tiny_sweep: SweepRun) -> None:
     history = tiny_sweep.client.get_metric_history(tiny_sweep.parent.info.run_id, "hypervolume")
     assert [metric.step for metric in history] == [1, 2, 3, 4]
@@ -152,7 +145,7 @@ def test_weights_from_mlflow_give_the_reported_numbers(tiny_sweep: SweepRun) -> 
     run_id = tiny_sweep.children[point.trial].info.run_id
     folder = tiny_sweep.client.download_artifacts(run_id, f"snapshots/epoch-{point.epoch:04d}")
     snapshot = read_snapshot(folder)
-    metrics = validate(snapshot.model, load_images("digits", DataConfig(), CPU)).metrics
+    metrics = validate(snapshot.model, load_images("digits", snapshot.config.data, CPU)).metrics
     assert metrics["knn_accuracy"] == point.metrics["knn_accuracy"]
     assert metrics["d_eff"] == point.metrics["d_eff"]
 
@@ -161,8 +154,9 @@ def test_stored_embeddings_are_those_of_the_model(tiny_sweep: SweepRun) -> None:
     point = tiny_sweep.record.front.sorted()[0]
     folder = Path(tiny_sweep.paths.snapshot(point.trial, point.epoch))
     vectors, known = restore_embeddings(folder / EMBEDDINGS, "test")
-    test = load_images("digits", DataConfig(), CPU).test
-    exact = embed(read_snapshot(folder).model, test).embedding
+    snapshot = read_snapshot(folder)
+    test = load_images("digits", snapshot.config.data, CPU).test
+    exact = embed(snapshot.model, test).embedding
     error = (vectors - exact).square().mean().sqrt()
     assert torch.equal(known["labels"], test.labels)
     assert error < 0.05 * exact.square().mean().sqrt()

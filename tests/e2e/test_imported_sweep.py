@@ -12,9 +12,12 @@ from stories import state_of
 from sweep_runs import EVALUATED, SweepRun, run_sweep
 from tracked_story import assert_mlflow_tells_the_story
 
+from orchestrator.earlier_sweeps import read_earlier
 from orchestrator.events import RunOpened, TrialImported
 from orchestrator.export import main as export
+from orchestrator.imports import import_sweeps
 from orchestrator.pareto import nondominated
+from orchestrator.settings import load_settings
 
 pytestmark = pytest.mark.slow
 
@@ -91,14 +94,15 @@ def test_mlflow_alone_tells_the_story(imported: SweepRun) -> None:
 
 
 def test_mlflow_gives_the_same_points(tiny_sweep: SweepRun, imported: SweepRun) -> None:
-    other = run_importing(tiny_sweep, "from-mlflow", "--trials", "1", "--import", "mlflow:tiny")
-    assert other.returncode == 0, other.stderr
+    settings = load_settings(imported.paths.settings)
+    earlier = read_earlier(f"mlflow:{tiny_sweep.name}", settings)
+    from_mlflow, _ = import_sweeps([earlier], settings, 0.0)
     told = [
         [
             json.dumps([e.trial, e.source, e.parameters, e.config, e.reports], sort_keys=True)
             for e in events
         ]
-        for events in (imports(imported), imports(other))
+        for events in (imports(imported), from_mlflow)
     ]
     assert told[0] == told[1]
     assert len(told[0]) == 3

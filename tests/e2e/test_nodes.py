@@ -107,4 +107,7 @@ def test_a_node_without_the_sweeps_storage_trains_nothing(tmp_path: Path) -> Non
     trial = sweep.record.trials["trial-0000"]
     assert (trial.status, trial.num_retries, trial.points) == ("failed", 1, [])
     assert "is not the sweep's folder; every node must have the same disk there" in trial.reason
-    assert trial.reason in sweep.stdout.replace("\n", " ")
+    assert f"no trial succeeded; first cause: {trial.name}: {trial.reason}" in " ".join(
+        sweep.stdout.split()
+    )
+    assert sweep.parent.info.status == sweep.children[trial.name].info.status == "FAILED"

@@ -11,29 +11,13 @@ from sweep_runs import REPOSITORY, TINY, command, ray_processes, run_sweep
 
 pytestmark = pytest.mark.slow
 
-CIFAR = ("--set", "trial.dataset=cifar100", "--set", "trial.encoder=resnet8")
-OWN = ("--set", "trial.dataset=image_folder")
-
 # Ray is needed to know the cluster and to read data and weights; the others are refused before that.
 REFUSALS = {
     "resources": (("--set", "resources.cpus=1000"), "1000 CPU"),
-    "gpus": (
-        ("--set", "resources.gpus=1", "--set", "resources.workers=64"),
-        "64 workers with 1 CPU and 1 GPU",
-    ),
     "cluster": (("--address", "127.0.0.1:1"), "--address 127.0.0.1:1: no Ray cluster answers there"),
     "server": (("--set", "tracking.uri=http://127.0.0.1:9"), "no answer from http://127.0.0.1:9"),
     "path to nothing": (("--set", "trial.encoder_weights=absent.pt"), "absent.pt does not exist; name"),
     "weights": (("--set", "trial.encoder_weights=README.md"), "README.md holds no state dict"),
-    "data": ((*CIFAR, "--set", "trial.data.source=./tests/e2e"), "tests/e2e has no Parquet file"),
-    "own images": (
-        (*CIFAR, *OWN, "--set", "trial.data.source=./absent"),
-        "absent does not exist; name the folder of your images",
-    ),
-    "one class": (
-        (*CIFAR, *OWN, "--set", "trial.data.source=./dashboards"),
-        "dashboards has images of one class alone, pictures; contrast needs a second one",
-    ),
     "key": (("--set", "trial.epoch=1"), "did you mean 'epochs'?"),
 }
 

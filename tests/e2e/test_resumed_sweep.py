@@ -10,15 +10,15 @@ import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import psutil
 import pytest
 from resumable_sweeps import RESUMABLE, is_dead, num_lines, stories
-from sweep_runs import SweepRun, run_sweep, wait_for
+from sweep_runs import SweepRun, ray_processes, run_sweep, wait_for
 from tracked_story import assert_mlflow_tells_the_story
 
-from orchestrator.events import SweepResumed
+from orchestrator.events import TrialEnded
 from orchestrator.proposals import Proposals
 from orchestrator.settings import load_settings
 from orchestrator.told import known_trials
@@ -26,7 +26,7 @@ from orchestrator.told import known_trials
 pytestmark = pytest.mark.slow
 
 NUM_TRIALS = 8
-NUM_KILLS = int(os.environ.get("MONOCON_NUM_KILLS", "5"))
+NUM_KILLS = int(os.environ.get("MONOCON_NUM_KILLS", "3"))
 
 
 def resume(folder: Path, name: str, *arguments: str, **options: Any) -> SweepRun:
@@ -34,14 +34,18 @@ def resume(folder: Path, name: str, *arguments: str, **options: Any) -> SweepRun
 
 
 Moment = Literal["start-up", "search", "evaluation"]
+TORN = b'12345678 {"event":"Trial'
 
 
 class Killer:
-    """Kills drivers of one sweep again and again, each at a random moment.
+    """Kills drivers of one sweep again and again, each at a random moment; one is interrupted instead.
 
     Attributes:
-        hits: what each life that a signal ended had come to: "start-up" where it had written no event.
+        hits: what each life that a kill ended had come to: "start-up" where it had written no event.
+        interrupted: the life that was interrupted.
     """
+
+    interrupted: SweepRun
 
     def __init__(self, folder: Path, name: str, num_kills: int) -> None:
         self._folder, self._name = folder, name
@@ -57,7 +61,9 @@ class Killer:
 
     def kill_all(self) -> None:
         """One life a moment, until a driver has come to the end of the sweep."""
-        for moment in self._moments:
+        for number, moment in enumerate(self._moments):
+            if number == 1:
+                self.interrupted = self.live(while_running=self._interrupt)
             before = num_lines(self._ledger)
             life = self.live(while_running=partial(self._kill, moment))
             if life.returncode != -signal.SIGKILL:
@@ -72,6 +78,10 @@ class Killer:
 
     def _is_searched(self) -> bool:
         return num_lines(self._ledger, "TrialEnded") >= NUM_TRIALS
+
+    def _interrupt(self, driver: psutil.Process) -> None:
+        self._wait_for_more("TrialReported", 2, driver)
+        driver.send_signal(signal.SIGINT)
 
     def _kill(self, moment: Moment, driver: psutil.Process) -> None:
         if moment == "start-up":
@@ -100,17 +110,56 @@ class Killer:
         wait_for(lambda: num_lines(self._ledger, kind) >= wanted or is_dead(driver))
 
 
+class Killed(NamedTuple):
+    """The lives of the sweep that was killed again and again.
+
+    Attributes:
+        interrupted: the one that was interrupted.
+        last: the one that came to the end.
+        left: the processes of Ray that were left some time after the last kill, but for Ray's agents,
+            which wait a minute for a head that is gone.
+    """
+
+    interrupted: SweepRun
+    last: SweepRun
+    left: set[int]
+
+
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> SweepRun:
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Killed:
     """The same sweep, its driver killed again and again, then resumed to its end."""
+    before = ray_processes()
     killer = Killer(tmp_path_factory.mktemp("killed"), "killed", NUM_KILLS)
     killer.kill_all()
     print(f"{len(killer.hits)} kills: {dict(Counter(killer.hits))}")
+    with contextlib.suppress(AssertionError):
+        wait_for(lambda: not _without_agents(ray_processes() - before), timeout_s=20)
+    left = _without_agents(ray_processes() - before)
     sweep = killer.live()
     assert sweep.returncode == 0, sweep.stderr
     assert len(killer.hits) == NUM_KILLS
     assert set(killer.hits) == {"start-up", "search", "evaluation"}
-    return sweep
+    return Killed(killer.interrupted, sweep, left)
+
+
+def _without_agents(pids: set[int]) -> set[int]:
+    agents = set()
+    for pid in pids:
+        try:
+            if "Agent" in " ".join(psutil.Process(pid).cmdline()):
+                agents.add(pid)
+        except psutil.NoSuchProcess:
+            agents.add(pid)
+    return pids - agents
+
+
+@pytest.fixture(scope="module")
+def killed(lives: Killed) -> SweepRun:
+    return lives.last
+
+
+def test_killed_drivers_leave_nothing_that_runs(lives: Killed) -> None:
+    assert not lives.left
 
 
 def test_a_killed_sweep_ends_as_one_that_was_never_killed(
@@ -158,33 +207,25 @@ def test_the_folder_of_a_killed_sweep_holds_the_fronts_snapshots_only(killed: Sw
     assert stored == {(p.trial, p.epoch) for p in killed.record.front}
 
 
-def test_a_finished_sweep_is_extended(killed: SweepRun) -> None:
+def test_a_finished_sweep_with_a_torn_ledger_is_extended(killed: SweepRun) -> None:
+    killed.paths.ledger.write_bytes(killed.paths.ledger.read_bytes() + TORN)
     longer = run_sweep(killed.folder, "killed", "--trials", "9", file=RESUMABLE, resumed=True)
     assert longer.returncode == 0, longer.stderr
     assert "going on after 8 of 9 trials" in longer.stdout
+    assert "cut short" in longer.stderr + longer.paths.log.read_text()
     assert len(longer.record.trials) == 9
     assert longer.children["trial-0008"].info.status in ("FINISHED", "KILLED")
 
 
-def test_an_interrupted_sweep_goes_on_with_its_unfinished_trials(tmp_path: Path) -> None:
-    def interrupt(driver: psutil.Process) -> None:
-        wait_for(lambda: num_lines(tmp_path / "runs" / "cut" / "ledger.jsonl") > 4)
-        driver.send_signal(signal.SIGINT)
-
-    cut = run_sweep(tmp_path, "cut", "--trials", "2", file=RESUMABLE, while_running=interrupt)
+def test_an_interrupted_sweep_goes_on_with_its_unfinished_trials(lives: Killed) -> None:
+    cut = lives.interrupted
     assert cut.returncode == 130
-    assert "interrupted" in {trial.status for trial in cut.record.trials.values()}
-    torn = cut.paths.ledger.read_bytes() + b'12345678 {"event":"Trial'
-    cut.paths.ledger.write_bytes(torn)
-    whole = resume(tmp_path, "cut", "--trials", "2")
-    assert whole.returncode == 0, whole.stderr
-    assert "cut short" in whole.stderr + whole.paths.log.read_text()
-    assert Counter(trial.status for trial in whole.record.trials.values()).keys() <= {
-        "completed",
-        "stopped",
+    assert "interrupted by SIGINT" in cut.stdout
+    interrupted = {
+        e.trial for e in cut.events if isinstance(e, TrialEnded) and e.status == "interrupted"
     }
-    assert sum(isinstance(event, SweepResumed) for event in whole.events) == 1
-    assert whole.parent.info.status == "FINISHED"
+    assert interrupted
+    assert {lives.last.record.trials[name].status for name in interrupted} <= {"completed", "stopped"}
 
 
 def test_a_changed_file_is_refused_with_the_difference(killed: SweepRun) -> None:
@@ -207,16 +248,3 @@ def test_a_damaged_ledger_is_an_error_that_names_the_line(killed: SweepRun) -> N
     killed.paths.ledger.write_bytes(whole)
     assert refused.returncode == 2
     assert "ledger.jsonl:4: the ledger is damaged here" in refused.stderr
-
-
-def test_a_sweep_that_runs_is_not_resumed(tmp_path: Path) -> None:
-    refused: list[SweepRun] = []
-
-    def resume_too(driver: psutil.Process) -> None:
-        wait_for(lambda: num_lines(tmp_path / "runs" / "busy" / "ledger.jsonl") > 2)
-        refused.append(resume(tmp_path, "busy", "--trials", "2"))
-
-    sweep = run_sweep(tmp_path, "busy", "--trials", "2", file=RESUMABLE, while_running=resume_too)
-    assert sweep.returncode == 0, sweep.stderr
-    assert refused[0].returncode == 2
-    assert "another process works on this sweep" in refused[0].stderr

@@ -121,53 +121,13 @@ def test_snapshot_embeds_new_sentences(sweep: SweepRun) -> None:
     assert vectors.shape == (2, WIDTH)
 
 
-REFUSALS = {
-    "missing column": (
-        "pairs.csv",
-        ("first", "second"),
-        "has no column sentence1 and no column sentence2",
-    ),
-    "empty sentence": ("pairs.csv", ("sentence1", "sentence2"), "trial.data.source: row 0 of"),
-    "label outside the set": (
-        "scored.csv",
-        ("sentence1", "sentence2", "score", "split"),
-        "split is 'x'",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", REFUSALS)
-def test_bad_pairs_are_refused_before_any_trial(case: str, tmp_path: Path, no_ray_left: None) -> None:
-    file, columns, message = REFUSALS[case]
+def test_bad_pairs_are_refused_before_any_trial(tmp_path: Path, no_ray_left: None) -> None:
     space = write_space(tmp_path)
-    write_csv(tmp_path / file, columns, [("", "a", 0.5, "x")[: len(columns)]] * 3)
+    write_csv(tmp_path / "pairs.csv", ("first", "second"), [("", "a")] * 3)
     sweep = run_sweep(tmp_path, "refused", file=space, has_store=False)
     assert sweep.returncode == 2
-    assert message in sweep.stderr and "Traceback" not in sweep.stderr
-    assert not (tmp_path / "runs").exists() and not (tmp_path / "mlflow.db").exists()
-
-
-WEIGHTS = {
-    "width": (
-        "trial.encoder_dim=384",
-        f"is {WIDTH} wide, and encoder_dim is 384; set encoder_dim to {WIDTH}",
-    ),
-    "no weights": (
-        "trial.encoder_weights=./tests",
-        "has no config.json, so it is no transformer's directory",
-    ),
-    "no hub": ("trial.encoder_weights=someone/absent", "someone/absent cannot be had from the hub"),
-}
-
-
-@pytest.mark.parametrize("case", WEIGHTS)
-def test_bad_weights_are_refused_before_any_trial(case: str, tmp_path: Path, no_ray_left: None) -> None:
-    override, message = WEIGHTS[case]
-    sweep = run_sweep(
-        tmp_path, "refused", "--set", override, file=write_space(tmp_path), has_store=False
-    )
-    assert sweep.returncode == 2
-    assert message in sweep.stderr and "Traceback" not in sweep.stderr
+    assert "has no column sentence1 and no column sentence2" in sweep.stderr
+    assert "Traceback" not in sweep.stderr
     assert not (tmp_path / "runs").exists() and not (tmp_path / "mlflow.db").exists()
 
 
