@@ -57,6 +57,6 @@ def test_dry_run_shows_the_work_and_starts_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "search_space:" in result.stdout
     assert "the first 4 of 4 trials" in result.stdout
-    assert "at most 32 epochs, 320 steps, 38,304 items" in result.stdout
+    assert "at most 32 epochs, 160 steps, 10,240 items" in result.stdout
     assert list(tmp_path.iterdir()) == []
     assert ray_processes() == before
