@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed, multiprocessing
+from forked import CONTEXT
+from torch import distributed
 from torch.multiprocessing.spawn import start_processes
 
 from trainables.distributed import WorkerGroup, current_group
@@ -17,9 +18,8 @@ Work = Callable[[WorkerGroup], Any]
 
 def run_in_group(work: Work, size: int, folder: Path) -> list[Any]:
     """What `work` returns in each of `size` workers, by rank; `work` is importable by name."""
-    # Workers are forked from a process that has imported what they need, once for all groups.
-    multiprocessing.set_forkserver_preload(["trainables.training", "torch._dynamo"])
-    start_processes(_run_worker, (work, size, folder), nprocs=size, start_method="forkserver")
+    method = CONTEXT.get_start_method()
+    start_processes(_run_worker, (work, size, folder), nprocs=size, start_method=method)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 

@@ -1,6 +1,5 @@
 import contextlib
 import errno
-import multiprocessing
 import os
 import pickle
 import random
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import CONTEXT
 from gloo_group import run_in_group
 from resumable_trials import (
     LONG,
@@ -188,10 +188,9 @@ def test_nothing_but_the_file_is_left(file: CheckpointFile) -> None:
 def test_process_that_is_killed_again_and_again_ends_as_one_that_was_not(tmp_path: Path) -> None:
     moments = random.Random(0)
     path = tmp_path / "killed.pt"
-    context = multiprocessing.get_context("spawn")
     num_killed, written = 0, 0
     for _ in range(4):
-        life = context.Process(target=train_on, args=(path, LONG))
+        life = CONTEXT.Process(target=train_on, args=(path, LONG))
         life.start()
         deadline = time.monotonic() + 60
         while life.is_alive() and (path.stat().st_mtime_ns if path.exists() else 0) == written:
