@@ -49,6 +49,10 @@ def cpu_time(work: Callable[[], object]) -> Run:
     return run
 
 
+NUM_RATES = 30
+"""Measurements, of which the best counts."""
+
+
 def best_rates(precision: str, device: torch.device) -> dict[str, float]:
     """The best FLOP/s of many products and convolutions, in the arithmetic of the encoder.
 
@@ -73,7 +77,7 @@ def best_rates(precision: str, device: torch.device) -> dict[str, float]:
     torch.set_float32_matmul_precision(
         "high" if is_gpu and torch.backends.cudnn.allow_tf32 else "highest"
     )
-    spreads = rotate(runs, 30)
+    spreads = rotate(runs, NUM_RATES)
     torch.set_float32_matmul_precision(before)
     return {name: num_flops[name] / spreads[name].low for name in runs}
 
