@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install sweep cifar100-cpu test test-fast lint bench lock clean
+.PHONY: help install sweep cifar100-cpu test test-sweeps test-parts test-fast lint bench lock clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -29,7 +29,13 @@ cifar100-cpu: install  ## the front of CIFAR-100 on two cores, its encoder first
 	$(BIN)/python -m orchestrator.sweep search_spaces/cifar100_cpu.yaml $(DATA:%=--set trial.data.source=%)
 
 test: install lint  ## linters, types, layers and all tests
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs=2 --output-sync=target test-sweeps test-parts
+
+test-sweeps: install  ## the tests that run whole sweeps
+	$(BIN)/python -m pytest tests/e2e
+
+test-parts: install  ## all others, which leave the processor to those
+	nice -n 5 $(BIN)/python -m pytest --ignore=tests/e2e
 
 test-fast: install  ## the tests that start no other process
 	$(BIN)/python -m pytest -m "not slow"

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from servers import wait_for
 
-from orchestrator.events import Event
+from orchestrator.events import Event, SweepEnded
 from orchestrator.ledger import read_ledger
 from orchestrator.paths import SweepPaths
 from orchestrator.record import SweepRecord
@@ -51,6 +51,11 @@ class SweepRun:
     @property
     def events(self) -> list[Event]:
         return list(read_ledger(self.paths.ledger))
+
+    @property
+    def end(self) -> SweepEnded:
+        """How it ended last; when a run was opened may be noted after that."""
+        return [event for event in self.events if isinstance(event, SweepEnded)][-1]
 
     @property
     def record(self) -> SweepRecord:

@@ -17,7 +17,7 @@ import torch
 from resumable_sweeps import is_dead, num_lines
 from sweep_runs import SweepRun, run_sweep, wait_for
 
-from orchestrator.events import PointEvaluated, SweepEnded
+from orchestrator.events import PointEvaluated
 from orchestrator.pages import SWEEP_PAGE
 from orchestrator.paths import SweepPaths
 from orchestrator.retention import RetentionRule, wanted_snapshots
@@ -109,9 +109,7 @@ def test_an_interrupted_and_a_failed_evaluation_are_told_and_done_by_a_resume(
 
     interrupted = run_sweep(tmp_path, "damaged", *arguments, while_running=interrupt)
     assert interrupted.returncode == 130
-    last = interrupted.events[-1]
-    assert isinstance(last, SweepEnded)
-    assert last.status == "interrupted"
+    assert interrupted.end.status == "interrupted"
     assert interrupted.parent.info.status == "KILLED"
     assert not _evaluations(interrupted)
 
