@@ -29,7 +29,7 @@ cifar100-cpu: install  ## the front of CIFAR-100 on two cores, its encoder first
 	$(BIN)/python -m orchestrator.sweep search_spaces/cifar100_cpu.yaml $(DATA:%=--set trial.data.source=%)
 
 test: install lint  ## linters, types, layers and all tests
-	$(MAKE) --jobs=2 --output-sync=target test-sweeps test-parts
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-sweeps test-parts
 
 test-sweeps: install  ## the tests that run whole sweeps
 	$(BIN)/python -m pytest tests/e2e
