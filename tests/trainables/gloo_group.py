@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ Work = Callable[[WorkerGroup], Any]
 def run_in_group(work: Work, size: int, folder: Path) -> list[Any]:
     """What `work` returns in each of `size` workers, by rank; `work` is importable by name."""
     method = CONTEXT.get_start_method()
-    start_processes(_run_worker, (work, size, folder), nprocs=size, start_method=method)
+    args = work, size, folder, dict(os.environ)
+    start_processes(_run_worker, args, nprocs=size, start_method=method)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 
-def _run_worker(rank: int, work: Work, size: int, folder: Path) -> None:
+def _run_worker(rank: int, work: Work, size: int, folder: Path, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)  # that it was forked from is older than what tests set
     torch.set_num_threads(1)
     rendezvous = (folder / "rendezvous").as_uri()
     distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=size)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from short_trials import fit_reports
 
 from trainables.config import TrialConfig
@@ -11,6 +9,11 @@ from trainables.distributed import WorkerGroup
 from trainables.reports import EpochReport
 
 
-def fit_group_trial(group: WorkerGroup) -> list[EpochReport]:
-    """The reports of the training that the environment variable GROUP_TRIAL describes."""
-    return fit_reports(TrialConfig.model_validate_json(os.environ["GROUP_TRIAL"]), group)
+def fit_group_trial(group: WorkerGroup, settings: str) -> list[EpochReport]:
+    """The reports of a training.
+
+    Args:
+        group: that trains.
+        settings: of the trial, as JSON.
+    """
+    return fit_reports(TrialConfig.model_validate_json(settings), group)

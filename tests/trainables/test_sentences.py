@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -371,14 +372,11 @@ def test_bf16_changes_little(config: TrialConfig, model_inputs: Sentences) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [2, 3])
-def test_training_in_a_group_is_that_of_one_worker(
-    folder: Path, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_in_a_group_is_that_of_one_worker(folder: Path, tmp_path: Path, size: int) -> None:
     """20 pairs in batches of 6: in the last one, of 2 pairs, each of 3 workers still has a sentence."""
     weights = write_transformer(tmp_path / "without_dropout", dropout=0.0)
     config = sentence_trial(folder, encoder_weights=str(weights), batch_size=6)
-    monkeypatch.setenv("GROUP_TRIAL", config.model_dump_json())
-    results = run_in_group(fit_group_trial, size, tmp_path)
+    results = run_in_group(partial(fit_group_trial, settings=config.model_dump_json()), size, tmp_path)
     alone = fit_reports(config)
     for reports in results:
         for got, expected in zip(reports, alone, strict=True):
@@ -389,10 +387,9 @@ def test_training_in_a_group_is_that_of_one_worker(
 @pytest.mark.slow
 def test_worker_without_a_sentence_keeps_step(folder: Path, tmp_path: Path) -> None:
     weights = write_transformer(tmp_path / "without_dropout", dropout=0.0)
+    # The last batch is one pair, two sentences.
     config = sentence_trial(folder, encoder_weights=str(weights), batch_size=19)
-    with pytest.MonkeyPatch.context() as patch:  # the last batch is one pair, two sentences
-        patch.setenv("GROUP_TRIAL", config.model_dump_json())
-        results = run_in_group(fit_group_trial, 3, tmp_path)
+    results = run_in_group(partial(fit_group_trial, settings=config.model_dump_json()), 3, tmp_path)
     alone = fit_reports(config)
     assert all(
         got.metrics["train_loss"] == pytest.approx(expected.metrics["train_loss"], rel=1e-3)
