@@ -68,15 +68,12 @@ class ChildProcess:
 
 def answer(connection: Connection, log: Path, handle: Callable[[Any], Any]) -> None:
     """In the process: answers until the other end is closed, which is also how a kill ends it."""
-    is_logging = False
+    log_to(log)
     while True:
         try:
             message = connection.recv()
         except (EOFError, ConnectionError):
             return
-        if not is_logging:  # the process may be older than the log's folder
-            log_to(log)
-            is_logging = True
         try:
             result = True, handle(message)
         except Exception as error:  # noqa: BLE001 - raised where the message was sent

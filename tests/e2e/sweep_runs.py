@@ -123,7 +123,7 @@ def run_sweep(
         try:
             if while_running:
                 while_running(psutil.Process(process.pid))
-            stdout, stderr = process.communicate(timeout=480)
+            stdout, stderr = process.communicate(timeout=240)
         except BaseException as fault:
             os.killpg(process.pid, signal.SIGKILL)
             stdout, stderr = process.communicate()

@@ -10,10 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow import MlflowClient
-from resumable_sweeps import num_lines
+from resumable_sweeps import is_dead, num_lines
 from safetensors.torch import save_file
 from sweep_runs import SweepRun, run_sweep, training_processes, wait_for
 
+from orchestrator.retention import RetentionRule, wanted_snapshots
 from trainables.encoders import build_image_encoder
 from trainables.snapshots import EMBEDDINGS
 
@@ -38,15 +39,19 @@ def test_a_trial_that_raises_or_dies_is_recorded_and_the_others_go_on(
 ) -> None:
     weights, ledger = tmp_path / "weights.safetensors", tmp_path / "runs/failing/ledger.jsonl"
     save_file(build_image_encoder("digits_cnn").state_dict(), weights)
-    processes: list[list[int]] = []
+    seen: dict[int, None] = {}
 
     def kill_one(driver: psutil.Process) -> None:
         wait_for(lambda: num_lines(ledger, "TrialStarted"))
         weights.unlink()  # the first trial does without it, the second one fails
-        for number in (1, 2, 3):
-            wait_for(lambda number=number: num_lines(ledger, "TrialReported") >= number)
-            processes.append([process.pid for process in training_processes(driver)])
-        psutil.Process(processes[-1][0]).kill()  # in the third trial
+        is_killed = False
+        while not is_dead(driver):
+            processes = training_processes(driver)
+            seen.update(dict.fromkeys(process.pid for process in processes))
+            if not is_killed and num_lines(ledger, "TrialReported") >= 3:  # the first one's are two
+                processes[0].kill()
+                is_killed = True
+            time.sleep(0.05)
 
     overrides = _set(
         f"search_space={{encoder_weights: {{choice: [none, {weights}]}}}}",
@@ -65,10 +70,22 @@ def test_a_trial_that_raises_or_dies_is_recorded_and_the_others_go_on(
     assert "its process died" in trials[2].reason
     statuses = [sweep.children[trial.name].info.status for trial in trials]
     assert statuses == ["FINISHED", "FAILED", "FAILED", "FINISHED"]
-    assert sweep.record.front
-    assert not list(sweep.paths.root.rglob(EMBEDDINGS))
-    # A process is kept for the next trial, but not where the last one failed.
-    assert processes[0] == processes[1] != processes[2]
+    # One process for the first two trials, a new one after each failure.
+    assert len(seen) == 3
+    _assert_no_embeddings_are_stored(sweep)
+
+
+def _assert_no_embeddings_are_stored(sweep: SweepRun) -> None:
+    """In MLflow: the front's snapshots, without their embeddings."""
+    wanted = wanted_snapshots(sweep.record, RetentionRule("none"))
+    assert wanted
+    stored: set[tuple[str, int]] = set()
+    for name, child in sweep.children.items():
+        for folder in sweep.client.list_artifacts(child.info.run_id, "snapshots"):
+            stored.add((name, int(folder.path.removeprefix("snapshots/epoch-"))))
+            files = sweep.client.list_artifacts(child.info.run_id, folder.path)
+            assert files and not any(EMBEDDINGS in file.path for file in files)
+    assert stored == wanted
 
 
 def test_a_running_sweep_shows_its_front_and_an_interrupt_ends_it_tidily(

@@ -104,7 +104,7 @@ def test_an_interrupted_and_a_failed_evaluation_are_told_and_done_by_a_resume(
     paths = SweepPaths(tmp_path / "runs" / "damaged")
 
     def interrupt(driver: psutil.Process) -> None:
-        wait_for(lambda: num_lines(paths.ledger, "TrialEnded") == 2)
+        wait_for(lambda: num_lines(paths.ledger, "SearchEnded"))
         driver.send_signal(signal.SIGINT)
 
     interrupted = run_sweep(tmp_path, "damaged", *arguments, while_running=interrupt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import psutil
 import pytest
 import torch
 from resumable_sweeps import num_lines
-from sweep_runs import run_sweep, wait_for
+from sweep_runs import SweepRun, run_sweep, wait_for
 
 from orchestrator.events import TrialReported, TrialRetried
 from orchestrator.retention import RetentionRule, wanted_snapshots
@@ -29,7 +30,22 @@ class _EnoughError(Exception):
     pass
 
 
-def reports_of_one_process(config: dict[str, Any]) -> list[dict[str, float]]:
+def metrics_of(sweep: SweepRun) -> list[dict[str, float]]:
+    """Of the first trial's reports."""
+    reports = [event for event in sweep.events if isinstance(event, TrialReported)]
+    return [event.report["metrics"] for event in reports if event.trial == "trial-0000"]
+
+
+def assert_alike(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
+    assert ours
+    for our, their in zip(ours, theirs, strict=True):
+        # One query of 300 may fall to the other side, one component may more or less be needed.
+        assert our["knn_accuracy"] == pytest.approx(their["knn_accuracy"], abs=0.01)
+        assert our["d_eff"] == pytest.approx(their["d_eff"], abs=1)
+        assert our["train_loss"] == pytest.approx(their["train_loss"], rel=1e-3)
+
+
+def metrics_of_one_process(config: dict[str, Any]) -> list[dict[str, float]]:
     """The first reports of a trial's training as a trial without a group has it."""
     reports: list[dict[str, float]] = []
 
@@ -46,6 +62,16 @@ def reports_of_one_process(config: dict[str, Any]) -> list[dict[str, float]]:
     finally:
         torch.set_num_threads(num_threads)
     return reports
+
+
+def test_a_group_of_one_trains_the_same_as_the_warm_actor(
+    tiny_sweep: SweepRun, tmp_path: Path, no_ray_left: None
+) -> None:
+    (warm, *_) = tiny_sweep.record.trials.values()
+    settings = ("--set", f"first_trials=[{json.dumps(warm.parameters)}]", "--set", "resources.workers=1")
+    group = run_sweep(tmp_path, "group", "--trials", "1", *settings)
+    assert group.returncode == 0, group.stdout + group.stderr
+    assert_alike(metrics_of(group), metrics_of(tiny_sweep))
 
 
 def test_a_group_trains_as_one_process_does_and_goes_on_where_a_worker_dies(
@@ -65,14 +91,10 @@ def test_a_group_trains_as_one_process_does_and_goes_on_where_a_worker_dies(
     sweep = run_sweep(tmp_path, "broken", "--trials", "1", *arguments, while_running=kill_one)
     assert sweep.returncode == 0, sweep.stdout + sweep.stderr
     (trial,) = sweep.record.trials.values()
-    reports = [event.report for event in sweep.events if isinstance(event, TrialReported)]
-    for ours, theirs in zip(reports, reports_of_one_process(trial.config), strict=False):
-        # One query of 300 may fall to the other side, one component may more or less be needed.
-        assert ours["metrics"]["knn_accuracy"] == pytest.approx(theirs["knn_accuracy"], abs=0.01)
-        assert ours["metrics"]["d_eff"] == pytest.approx(theirs["d_eff"], abs=1)
-        assert ours["metrics"]["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
+    assert_alike(metrics_of(sweep)[:NUM_COMPARED], metrics_of_one_process(trial.config))
     assert [type(event) for event in sweep.events].count(TrialRetried) == 1
     assert trial.status == "completed"
+    reports = [event.report for event in sweep.events if isinstance(event, TrialReported)]
     assert [report["epoch"] for report in reports] == list(range(3, 19, 3))
     folders = (sweep.paths.root / "snapshots").glob("*/*")
     stored = {(f.parent.name, int(f.name.removeprefix("epoch-"))) for f in folders}
